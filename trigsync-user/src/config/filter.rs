@@ -1,0 +1,80 @@
+//! What is left alone on both sides: gitignore patterns, matched here for events and handed to rsync as rules of the same meaning.
+//!
+//! - [`Filter::excludes`] and the rules of [`Filter::rsync_rules`] agree on every path, whatever its bytes.
+//! - A path below an excluded directory is excluded, whatever the patterns say about the path itself. The root never is.
+//! - A pattern that rsync cannot express exactly is refused, never sent with another meaning.
+
+use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::pattern::{InvalidPattern, Pattern};
+use crate::model::RelPath;
+
+/// Excludes and includes of one sync.
+#[derive(Clone)]
+pub struct Filter {
+    patterns: Vec<String>,
+    rules: Vec<String>,
+    matcher: Gitignore,
+}
+
+impl Filter {
+    /// From gitignore lines: a later one wins over an earlier one, `!` includes again.
+    pub fn new(patterns: &[String]) -> Result<Self, InvalidPattern> {
+        let parsed = patterns.iter().map(|line| Pattern::parse(line)).collect::<Result<Vec<_>, _>>()?;
+        let mut builder = GitignoreBuilder::new("");
+        for pattern in &parsed {
+            builder.add_line(None, &pattern.gitignore_line()).map_err(|error| pattern.refused_by_matcher(&error))?;
+        }
+        let matcher = builder.build().map_err(|error| InvalidPattern::too_large(&error))?;
+        // rsync takes the first rule that matches, gitignore the last.
+        let rules = parsed.iter().rev().flat_map(Pattern::rsync_rules).collect();
+        Ok(Self { patterns: patterns.to_vec(), rules, matcher })
+    }
+
+    /// Excludes nothing.
+    pub fn none() -> Self {
+        Self { patterns: Vec::new(), rules: Vec::new(), matcher: Gitignore::empty() }
+    }
+
+    /// Whether there is no pattern at all.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The gitignore lines, as written.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    /// Whether `path`, a directory or not, is left alone.
+    pub fn excludes(&self, path: &RelPath, directory: bool) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        // From the top down, because nothing below an excluded directory can be included again: git and rsync never enter it.
+        let bytes = path.as_bytes();
+        let ancestors = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| (&bytes[..end], true));
+        ancestors
+            .chain((!path.is_root()).then_some((bytes, directory)))
+            .any(|(bytes, directory)| self.matcher.matched(OsStr::from_bytes(bytes), directory).is_ignore())
+    }
+
+    /// The same meaning for rsync, each as the value of one `--filter=` argument, in this order.
+    pub fn rsync_rules(&self) -> &[String] {
+        &self.rules
+    }
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Filter").field(&self.patterns).finish()
+    }
+}

@@ -1,0 +1,313 @@
+//! From TOML to [`RawConfig`]: every value read once, every key known, every error with its line.
+
+use std::{
+    num::NonZeroU32,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Backend, ConfigError,
+    error::near_miss,
+    raw::{At, RawConfig, RawSync, RawTarget, absolute},
+};
+
+const TOP: &[&str] = &["backend", "unlimited_queue", "rsync", "stop_timeout", "sync"];
+const SYNC: &[&str] =
+    &["name", "source", "targets", "target", "exclude", "include", "cross_mounts", "settle", "batch", "max_delete", "max_delete_floor"];
+const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
+const BATCH: &[&str] = &["paths", "bytes"];
+const TARGET: &[&str] =
+    &["to", "name", "identity", "password_file", "options", "bandwidth_limit", "connections", "timeout", "modify_window"];
+
+/// What a key in the wrong table was probably meant for.
+const SECTIONS: &[(&[&str], &str)] = &[
+    (TOP, "above the first [[sync]]"),
+    (SYNC, "in [[sync]], before its [[sync.target]]"),
+    (TARGET, "in [[sync.target]]"),
+    (SETTLE, "in sync.settle"),
+    (BATCH, "in sync.batch"),
+];
+
+type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
+
+pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError> {
+    let document = Document { text, file };
+    let root = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map(|span| document.line(&span));
+        ConfigError::in_file(file, line, None, format!("is not TOML: {}", error.message().lines().collect::<Vec<_>>().join("; ")))
+    })?;
+    let top = Table::new(&document, String::new(), root.get_ref(), 0..0, TOP)?;
+    let mut syncs = Vec::new();
+    for (table, span) in top.tables("sync", "[[sync]]")? {
+        syncs.push(sync(&Table::new(&document, "sync.".into(), table, span, SYNC)?)?);
+    }
+    if syncs.is_empty() {
+        return Err(ConfigError::in_file(file, None, None, "has no [[sync]] section (write one with `source` and `targets`)"));
+    }
+    let base = absolute(file, "--config")?;
+    let base = base.parent().unwrap_or(Path::new("/"));
+    let mut config = RawConfig {
+        file: Some(file.to_owned()),
+        backend: top.get("backend", backend)?,
+        unlimited_queue: top.get("unlimited_queue", boolean)?,
+        rsync: top.get("rsync", path)?,
+        stop_timeout: top.get("stop_timeout", duration)?,
+        syncs,
+    };
+    // A name alone is looked for in PATH; with a slash it is a path like the others.
+    if let Some(rsync) = config.rsync.as_mut().filter(|rsync| rsync.value.components().count() > 1) {
+        rsync.value = base.join(&rsync.value);
+    }
+    for sync in &mut config.syncs {
+        let files = sync.targets.iter_mut().flat_map(|target| target.password_file.iter_mut().chain(&mut target.identity));
+        sync.source.iter_mut().chain(files).for_each(|path| path.value = base.join(&path.value));
+    }
+    config.make_targets_absolute(base)?;
+    Ok(config)
+}
+
+fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
+    let inner = |key: &'static str, known| -> Result<Option<Table<'_, '_>>, ConfigError> {
+        let Some((_, value)) = table.entry(key) else { return Ok(None) };
+        let Some(inner) = value.get_ref().as_table() else {
+            return Err(table.error(key, &value.span(), format!("is {}, not a table", kind(value.get_ref()))));
+        };
+        Table::new(table.document, format!("sync.{key}."), inner, value.span(), known).map(Some)
+    };
+    let mut targets: Vec<RawTarget> = table.list("targets", string)?.into_iter().map(RawTarget::short).collect();
+    for (inner, span) in table.tables("target", "[[sync.target]]")? {
+        targets.push(target(&Table::new(table.document, "sync.target.".into(), inner, span, TARGET)?)?);
+    }
+    let settle = inner("settle", SETTLE)?;
+    let batch = inner("batch", BATCH)?;
+    let settle = |key| settle.as_ref().map_or(Ok(None), |settle| settle.get(key, duration));
+    let mut patterns = table.list("exclude", string)?;
+    patterns.extend(table.list("include", |value| include(&string(value)?))?);
+    Ok(RawSync {
+        section: At { value: (), line: Some(table.document.line(&table.span)), key: "sync".into() },
+        name: table.get("name", string)?,
+        source: table.get("source", path)?,
+        patterns,
+        cross_mounts: table.get("cross_mounts", boolean)?,
+        settle_finished: settle("finished")?,
+        settle_quiet: settle("quiet")?,
+        settle_max_age: settle("max_age")?,
+        batch_paths: batch.as_ref().map_or(Ok(None), |batch| batch.get("paths", positive))?,
+        batch_bytes: batch.as_ref().map_or(Ok(None), |batch| batch.get("bytes", size))?,
+        max_delete: table.get("max_delete", |value| percentage(&string(value)?))?,
+        max_delete_floor: table.get("max_delete_floor", count)?,
+        targets,
+    })
+}
+
+fn target(table: &Table<'_, '_>) -> Result<RawTarget, ConfigError> {
+    let Some(to) = table.get("to", string)? else {
+        return Err(table.error("to", &table.span, "is missing (write where this target is)"));
+    };
+    Ok(RawTarget {
+        to,
+        name: table.get("name", string)?,
+        password_file: table.get("password_file", path)?,
+        identity: table.get("identity", path)?,
+        options: table.list("options", string)?,
+        bandwidth_limit: table.get("bandwidth_limit", |value| match value {
+            DeValue::Integer(_) => bandwidth(&integer(value)?.to_string()),
+            _ => bandwidth(&string(value)?),
+        })?,
+        connections: table.get("connections", |value| {
+            let number = integer(value)?;
+            u32::try_from(number).ok().and_then(NonZeroU32::new).ok_or(format!("is {number} (write at least 1)"))
+        })?,
+        timeout: table.get("timeout", |value| {
+            let timeout = duration(value)?;
+            let whole = timeout.subsec_nanos() == 0 && timeout.as_secs() > 0;
+            if whole { Ok(timeout) } else { Err("is not a number of whole seconds, 1s or more, which is all that rsync takes".into()) }
+        })?,
+        modify_window: table.get("modify_window", |value| {
+            let number = integer(value)?;
+            i32::try_from(number)
+                .ok()
+                .filter(|&window| window >= -1)
+                .ok_or(format!("is {number} (write -1 to compare nanoseconds, or a number of seconds)"))
+        })?,
+    })
+}
+
+struct Document<'a> {
+    text: &'a str,
+    file: &'a Path,
+}
+
+impl Document<'_> {
+    fn line(&self, span: &Range<usize>) -> usize {
+        1 + self.text.as_bytes().iter().take(span.start).filter(|&&byte| byte == b'\n').count()
+    }
+}
+
+/// A table whose keys are all known.
+struct Table<'a, 'd> {
+    document: &'a Document<'a>,
+    /// What stands before its keys in errors: `sync.settle.`.
+    prefix: String,
+    entries: &'a DeTable<'d>,
+    span: Range<usize>,
+}
+
+impl<'a, 'd> Table<'a, 'd> {
+    fn new(
+        document: &'a Document<'a>,
+        prefix: String,
+        entries: &'a DeTable<'d>,
+        span: Range<usize>,
+        known: &[&str],
+    ) -> Result<Self, ConfigError> {
+        let table = Self { document, prefix, entries, span };
+        let unknown = entries.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).min_by_key(|key| key.span().start);
+        let Some(unknown) = unknown else { return Ok(table) };
+        let key: &str = unknown.get_ref().as_ref();
+        let remedy = match (near_miss(key, known.iter().copied()), SECTIONS.iter().find(|(keys, _)| keys.contains(&key))) {
+            (_, Some((_, place))) => format!("it belongs {place}"),
+            (Some(near), None) => format!("did you mean `{near}`?"),
+            (None, None) => format!("known here: {}", known.join(", ")),
+        };
+        Err(table.error(key, &unknown.span(), format!("unknown key ({remedy})")))
+    }
+
+    fn error(&self, key: &str, span: &Range<usize>, message: impl Into<String>) -> ConfigError {
+        ConfigError::in_file(self.document.file, Some(self.document.line(span)), Some(format!("{}{key}", self.prefix)), message)
+    }
+
+    fn entry(&self, key: &str) -> Option<(&'a Spanned<toml::de::DeString<'d>>, &'a Spanned<DeValue<'d>>)> {
+        self.entries.iter().find(|(name, _)| name.get_ref().as_ref() == key)
+    }
+
+    fn at<T>(&self, key: &str, value: &Spanned<DeValue<'_>>, read: Read<T>) -> Result<At<T>, ConfigError> {
+        let read = read(value.get_ref()).map_err(|message| self.error(key, &value.span(), message))?;
+        Ok(At { value: read, line: Some(self.document.line(&value.span())), key: format!("{}{key}", self.prefix) })
+    }
+
+    fn get<T>(&self, key: &str, read: Read<T>) -> Result<Option<At<T>>, ConfigError> {
+        self.entry(key).map(|(_, value)| self.at(key, value, read)).transpose()
+    }
+
+    fn list<T>(&self, key: &str, read: Read<T>) -> Result<Vec<At<T>>, ConfigError> {
+        let Some((_, value)) = self.entry(key) else { return Ok(Vec::new()) };
+        let Some(values) = value.get_ref().as_array() else {
+            return Err(self.error(key, &value.span(), format!("is {}, not a list (write [\"…\"])", kind(value.get_ref()))));
+        };
+        values.iter().map(|value| self.at(key, value, read)).collect()
+    }
+
+    fn tables(&self, key: &str, form: &str) -> Result<Vec<(&'a DeTable<'d>, Range<usize>)>, ConfigError> {
+        let Some((_, value)) = self.entry(key) else { return Ok(Vec::new()) };
+        let wrong = |value: &Spanned<DeValue<'_>>| self.error(key, &value.span(), format!("is {} (write {form})", kind(value.get_ref())));
+        let values = value.get_ref().as_array().ok_or_else(|| wrong(value))?;
+        values.iter().map(|value| Ok((value.get_ref().as_table().ok_or_else(|| wrong(value))?, value.span()))).collect()
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn string(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().ok_or_else(|| format!("is {}, not text (write it in quotes)", kind(value)))?;
+    if text.contains('\0') { Err("holds a NUL byte".into()) } else { Ok(text.to_owned()) }
+}
+
+fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    match string(value)? {
+        text if text.is_empty() => Err("is empty (write a path)".into()),
+        text if text == "~" || text.starts_with("~/") => Err("begins with `~`, which only a shell expands (write the whole path)".into()),
+        text => Ok(text.into()),
+    }
+}
+
+fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("is {} (write true or false, without quotes)", kind(value)))
+}
+
+fn integer(value: &DeValue<'_>) -> Result<i64, String> {
+    let number = value.as_integer().ok_or_else(|| format!("is {}, not a whole number", kind(value)))?;
+    i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| format!("is {number}, too large a number"))
+}
+
+fn count(value: &DeValue<'_>) -> Result<u64, String> {
+    let number = integer(value)?;
+    u64::try_from(number).map_err(|_| format!("is {number} (write 0 or more)"))
+}
+
+fn positive(value: &DeValue<'_>) -> Result<u64, String> {
+    match count(value)? {
+        0 => Err("is 0 (write at least 1)".into()),
+        number => Ok(number),
+    }
+}
+
+fn backend(value: &DeValue<'_>) -> Result<Backend, String> {
+    let text = string(value)?;
+    <Backend as clap::ValueEnum>::from_str(&text, false).map_err(|_| match near_miss(&text, ["auto", "fanotify"]) {
+        Some(near) => format!("`{text}` is no way to capture (did you mean `{near}`?)"),
+        None => format!("`{text}` is no way to capture (write auto or fanotify)"),
+    })
+}
+
+fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    const REMEDY: &str = "write a number with its unit, as \"20ms\", \"1s\" or \"5m\"";
+    let DeValue::String(text) = value else { return Err(format!("is {}, not a time ({REMEDY})", kind(value))) };
+    humantime::parse_duration(text).map_err(|error| format!("`{text}` is no time: {error} ({REMEDY})"))
+}
+
+fn size(value: &DeValue<'_>) -> Result<u64, String> {
+    if matches!(value, DeValue::Integer(_)) {
+        return positive(value);
+    }
+    let text = string(value)?;
+    match text.parse::<bytesize::ByteSize>() {
+        Ok(size) if size.as_u64() > 0 => Ok(size.as_u64()),
+        Ok(_) => Err("is 0 (write at least 1)".into()),
+        Err(_) => Err(format!("`{text}` is no size (write a number with its unit, as \"1GiB\" or \"500MB\")")),
+    }
+}
+
+/// A share, 0.0 to 1.0, of `50%` or `50`.
+pub(super) fn percentage(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).trim_end().parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err(format!("`{text}` is no percentage (write \"0%\" to \"100%\"; \"100%\" switches the guard off)")),
+    }
+}
+
+/// What rsync's `--bwlimit` takes: a number, perhaps with a point, and a unit.
+pub(super) fn bandwidth(text: &str) -> Result<String, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = text[..text.len() - unit.len()].parse::<f64>();
+    let known = ["", "b", "k", "kb", "kib", "m", "mb", "mib", "g", "gb", "gib", "t", "tb", "tib"];
+    match number {
+        Ok(number) if number > 0.0 && known.contains(&unit.to_ascii_lowercase().as_str()) => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is no bandwidth for rsync (write KiB a second, or a number with its unit, as \"10m\")")),
+    }
+}
+
+/// An include is the exclude's opposite.
+pub(super) fn include(pattern: &str) -> Result<String, String> {
+    if pattern.starts_with('!') {
+        return Err(format!("`{pattern}` begins with `!`, which an include has by itself (leave it out; write `\\!` for a name with one)"));
+    }
+    Ok(format!("!{pattern}"))
+}

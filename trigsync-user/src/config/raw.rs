@@ -1,0 +1,249 @@
+//! What the operator wrote, value by value, each with its place. Checked as far as one value can be checked alone.
+//!
+//! A `RawConfig` goes to another process as JSON and resolves to the same there: relative paths are made absolute when it is
+//! read, and it names files that hold secrets, never secrets.
+
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Backend, ConfigError, parse};
+
+/// A configuration as written, from a file or from flags.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RawConfig {
+    pub(super) file: Option<PathBuf>,
+    pub(super) backend: Option<At<Backend>>,
+    pub(super) unlimited_queue: Option<At<bool>>,
+    pub(super) rsync: Option<At<PathBuf>>,
+    pub(super) stop_timeout: Option<At<Duration>>,
+    pub(super) syncs: Vec<RawSync>,
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    /// From 1; none for flags.
+    pub(super) line: Option<usize>,
+    /// `sync.source`, or `--source`.
+    pub(super) key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct RawSync {
+    /// The section itself.
+    pub(super) section: At<()>,
+    pub(super) name: Option<At<String>>,
+    pub(super) source: Option<At<PathBuf>>,
+    /// gitignore lines in their order, the includes as `!…`.
+    pub(super) patterns: Vec<At<String>>,
+    pub(super) cross_mounts: Option<At<bool>>,
+    pub(super) settle_finished: Option<At<Duration>>,
+    pub(super) settle_quiet: Option<At<Duration>>,
+    pub(super) settle_max_age: Option<At<Duration>>,
+    pub(super) batch_paths: Option<At<u64>>,
+    pub(super) batch_bytes: Option<At<u64>>,
+    /// 0.0 to 1.0.
+    pub(super) max_delete: Option<At<f64>>,
+    pub(super) max_delete_floor: Option<At<u64>>,
+    pub(super) targets: Vec<RawTarget>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct RawTarget {
+    pub(super) to: At<String>,
+    pub(super) name: Option<At<String>>,
+    pub(super) password_file: Option<At<PathBuf>>,
+    pub(super) identity: Option<At<PathBuf>>,
+    pub(super) options: Vec<At<String>>,
+    pub(super) bandwidth_limit: Option<At<String>>,
+    pub(super) connections: Option<At<NonZeroU32>>,
+    pub(super) timeout: Option<At<Duration>>,
+    pub(super) modify_window: Option<At<i32>>,
+}
+
+/// What the command line sets on top of a configuration: for every sync and every target that it can be meant for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    /// How to capture.
+    pub backend: Option<Backend>,
+    /// gitignore patterns, after those of the configuration.
+    pub exclude: Vec<String>,
+    /// gitignore patterns to include again, after all the excludes.
+    pub include: Vec<String>,
+    /// `50%` or `50`.
+    pub max_delete: Option<String>,
+    /// For the targets that are rsync daemons.
+    pub password_file: Option<PathBuf>,
+    /// For the targets over ssh.
+    pub identity: Option<PathBuf>,
+    /// After those of the configuration.
+    pub rsync_options: Vec<String>,
+    /// As rsync's `--bwlimit` takes it.
+    pub bandwidth_limit: Option<String>,
+    /// At least 1.
+    pub connections: Option<u32>,
+}
+
+impl<T> At<T> {
+    pub(super) fn flag(key: &str, value: T) -> Self {
+        Self { value, line: None, key: key.to_owned() }
+    }
+
+    /// An error about this value.
+    pub(super) fn error(&self, file: Option<&Path>, message: impl Into<String>) -> ConfigError {
+        match (file, self.line) {
+            (Some(file), Some(line)) => ConfigError::in_file(file, Some(line), Some(self.key.clone()), message),
+            _ => ConfigError::new(&self.key, message),
+        }
+    }
+
+    /// For another error to point at: `sync.source (line 3)`.
+    pub(super) fn mention(&self) -> String {
+        match self.line {
+            Some(line) => format!("{} (line {line})", self.key),
+            None => self.key.clone(),
+        }
+    }
+}
+
+impl RawTarget {
+    pub(super) fn short(to: At<String>) -> Self {
+        Self {
+            to,
+            name: None,
+            password_file: None,
+            identity: None,
+            options: Vec::new(),
+            bandwidth_limit: None,
+            connections: None,
+            timeout: None,
+            modify_window: None,
+        }
+    }
+}
+
+impl RawConfig {
+    /// Parses TOML. `file` is named in errors, and its directory is what relative paths in it are relative to.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        parse::document(text, file)
+    }
+
+    /// Reads and parses a file.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            ConfigError::in_file(file, None, None, format!("cannot be read: {error} (name a readable file with --config)"))
+        })?;
+        Self::parse(&text, file)
+    }
+
+    /// One sync, as `--source` and `--target` give it; relative paths are relative to the current directory.
+    pub fn from_flags(source: &Path, targets: &[String]) -> Result<Self, ConfigError> {
+        let sync = RawSync {
+            section: At::flag("--source", ()),
+            name: None,
+            source: Some(At::flag("--source", absolute(source, "--source")?)),
+            patterns: Vec::new(),
+            cross_mounts: None,
+            settle_finished: None,
+            settle_quiet: None,
+            settle_max_age: None,
+            batch_paths: None,
+            batch_bytes: None,
+            max_delete: None,
+            max_delete_floor: None,
+            targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
+        };
+        let mut config = Self { file: None, backend: None, unlimited_queue: None, rsync: None, stop_timeout: None, syncs: vec![sync] };
+        config.make_targets_absolute(Path::new(""))?;
+        Ok(config)
+    }
+
+    /// Local targets are made absolute here, so that resolving does not depend on the current directory.
+    pub(super) fn make_targets_absolute(&mut self, base: &Path) -> Result<(), ConfigError> {
+        let file = self.file.as_deref();
+        for target in self.syncs.iter_mut().flat_map(|sync| &mut sync.targets) {
+            let address = target.to.value.parse::<super::TargetAddress>();
+            match address.map_err(|error| target.to.error(file, error.about(&target.to.value)))? {
+                super::TargetAddress::Local(path) if path.is_relative() => {
+                    let path = absolute(&base.join(path), &target.to.key)?;
+                    target.to.value = path.to_str().map(str::to_owned).ok_or_else(|| {
+                        target.to.error(file, "is relative to a directory whose name is not UTF-8 (write the whole path)")
+                    })?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration with the command line's values in it. They are checked here as far as one value can be checked alone.
+    pub fn with_overrides(mut self, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let Overrides { backend, exclude, include, max_delete, password_file, identity, rsync_options, bandwidth_limit, connections } =
+            overrides;
+        if let Some(backend) = backend {
+            self.backend = Some(At::flag("--backend", *backend));
+        }
+        let wrong = |key: &str| {
+            let key = key.to_owned();
+            move |message: String| ConfigError::new(key, message)
+        };
+        let excludes = exclude.iter().map(|pattern| Ok(At::flag("--exclude", pattern.clone())));
+        let includes = include.iter().map(|pattern| Ok(At::flag("--include", parse::include(pattern).map_err(wrong("--include"))?)));
+        let patterns = excludes.chain(includes).collect::<Result<Vec<_>, ConfigError>>()?;
+        let max_delete = max_delete.as_deref().map(parse::percentage).transpose().map_err(wrong("--max-delete"))?;
+        for sync in &mut self.syncs {
+            sync.patterns.extend(patterns.iter().cloned());
+            if let Some(share) = max_delete {
+                sync.max_delete = Some(At::flag("--max-delete", share));
+            }
+        }
+        let password_file = password_file.as_deref().map(|path| absolute(path, "--password-file")).transpose()?;
+        let identity = identity.as_deref().map(|path| absolute(path, "--identity")).transpose()?;
+        let bandwidth_limit = bandwidth_limit.as_deref().map(parse::bandwidth).transpose().map_err(wrong("--bandwidth-limit"))?;
+        let connections = connections
+            .map(|n| NonZeroU32::new(n).ok_or_else(|| ConfigError::new("--connections", "is 0 (write at least 1)")))
+            .transpose()?;
+        let (mut daemons, mut shells) = (0, 0);
+        for target in self.syncs.iter_mut().flat_map(|sync| &mut sync.targets) {
+            match target.to.value.parse() {
+                Ok(super::TargetAddress::Daemon { .. }) => {
+                    daemons += 1;
+                    if let Some(path) = &password_file {
+                        target.password_file = Some(At::flag("--password-file", path.clone()));
+                    }
+                }
+                Ok(super::TargetAddress::Ssh { .. }) => {
+                    shells += 1;
+                    if let Some(path) = &identity {
+                        target.identity = Some(At::flag("--identity", path.clone()));
+                    }
+                }
+                _ => {}
+            }
+            target.options.extend(rsync_options.iter().map(|option| At::flag("--rsync-option", option.clone())));
+            if let Some(limit) = &bandwidth_limit {
+                target.bandwidth_limit = Some(At::flag("--bandwidth-limit", limit.clone()));
+            }
+            if let Some(connections) = connections {
+                target.connections = Some(At::flag("--connections", connections));
+            }
+        }
+        if password_file.is_some() && daemons == 0 {
+            return Err(ConfigError::new("--password-file", "no target is an rsync daemon (for ssh use --identity)"));
+        }
+        if identity.is_some() && shells == 0 {
+            return Err(ConfigError::new("--identity", "no target is reached over ssh (for rsync daemons use --password-file)"));
+        }
+        Ok(self)
+    }
+}
+
+pub(super) fn absolute(path: &Path, key: &str) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|error| ConfigError::new(key, format!("`{}` cannot be made absolute: {error}", path.display())))
+}

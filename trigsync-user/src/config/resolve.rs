@@ -1,0 +1,327 @@
+//! From what was written to a [`Config`] that cannot be wrong, as far as this machine can tell.
+//!
+//! - Every source is a directory, every file that is named can be read and is closed to others.
+//! - No target of this machine touches its source, another target or the daemon's own state, by whatever path.
+//! - The first thing that is wrong is told, with its place and its remedy; nothing is started.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    num::NonZeroU32,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    BatchLimits, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Settle, SyncConfig,
+    TargetAddress, TargetConfig, options,
+    places::{Mounts, Place, Relation, last_name},
+    raw::{At, RawSync, RawTarget},
+};
+
+impl RawConfig {
+    /// Fills in the defaults and checks everything that can be checked without touching a target. `state_dir` is where the daemon
+    /// keeps its state; it need not exist.
+    pub fn resolve(self, overrides: &Overrides, state_dir: &Path) -> Result<Config, ConfigError> {
+        let raw = self.with_overrides(overrides)?;
+        let mounts = Mounts::read();
+        let state = mounts
+            .place(&std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()))
+            .map_err(|error| ConfigError::new("--state-dir", format!("`{}` cannot be used: {error}", state_dir.display())))?;
+        let resolver = Resolver { file: raw.file.as_deref(), mounts, state };
+        let mut syncs = Vec::with_capacity(raw.syncs.len());
+        let mut names = HashMap::new();
+        for sync in &raw.syncs {
+            let resolved = resolver.sync(sync)?;
+            let at = sync.name.as_ref().map_or_else(|| sync.section.mention(), At::mention);
+            if let Some(first) = names.insert(resolved.name.clone(), at) {
+                let message = format!("`{}` is also the name of {first} (write another name =)", resolved.name);
+                return Err(match &sync.name {
+                    Some(name) => resolver.error(name, message),
+                    None => resolver.error(&sync.section, message),
+                });
+            }
+            syncs.push(resolved);
+        }
+        resolver.guard_places(&raw, &syncs)?;
+        let daemon = DaemonConfig {
+            backend: value(&raw.backend).unwrap_or_default(),
+            unlimited_queue: value(&raw.unlimited_queue).unwrap_or(true),
+            rsync: value(&raw.rsync).unwrap_or_else(|| "rsync".into()),
+            stop_timeout: value(&raw.stop_timeout).unwrap_or(Duration::from_secs(10)),
+        };
+        Ok(Config { syncs, daemon })
+    }
+}
+
+fn value<T: Clone>(at: &Option<At<T>>) -> Option<T> {
+    at.as_ref().map(|at| at.value.clone())
+}
+
+struct Resolver<'a> {
+    file: Option<&'a Path>,
+    mounts: Mounts,
+    /// The state directory.
+    state: Place,
+}
+
+impl Resolver<'_> {
+    fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
+        at.error(self.file, message)
+    }
+
+    fn sync(&self, raw: &RawSync) -> Result<SyncConfig, ConfigError> {
+        let Some(source) = &raw.source else {
+            return Err(self.error(&raw.section, "has no `source` (write the directory to mirror)"));
+        };
+        if raw.targets.is_empty() {
+            return Err(self.error(&raw.section, "has no targets (write targets = [\"…\"] or a [[sync.target]])"));
+        }
+        let path = self.source(source)?;
+        let name = match &raw.name {
+            Some(name) => self.name(name)?,
+            None => last_name(&path),
+        };
+        let mut targets = Vec::with_capacity(raw.targets.len());
+        let mut names = HashMap::new();
+        for target in &raw.targets {
+            let resolved = self.target(target)?;
+            let at = target.name.as_ref().unwrap_or(&target.to);
+            if let Some(first) = names.insert(resolved.name.clone(), at.mention()) {
+                return Err(self.error(at, format!("`{}` is also the name of {first} (write another name =)", resolved.name)));
+            }
+            targets.push(resolved);
+        }
+        Ok(SyncConfig {
+            name,
+            filter: Arc::new(self.filter(&raw.patterns, &path)?),
+            source: path,
+            cross_mounts: value(&raw.cross_mounts).unwrap_or(false),
+            settle: self.settle(raw)?,
+            batch: BatchLimits {
+                paths: value(&raw.batch_paths).map_or(50_000, |paths| usize::try_from(paths).unwrap_or(usize::MAX)),
+                bytes: value(&raw.batch_bytes).unwrap_or(1 << 30),
+            },
+            guards: Guards {
+                max_delete: value(&raw.max_delete).unwrap_or(0.5),
+                max_delete_floor: value(&raw.max_delete_floor).unwrap_or(if raw.max_delete.is_some() { 0 } else { 1000 }),
+            },
+            targets,
+        })
+    }
+
+    fn source(&self, source: &At<PathBuf>) -> Result<PathBuf, ConfigError> {
+        let shown = source.value.display();
+        let path = fs::canonicalize(&source.value).map_err(|error| self.error(source, format!("`{shown}` cannot be used: {error}")))?;
+        if !path.is_dir() {
+            return Err(self.error(source, format!("`{shown}` is not a directory (name the directory to mirror)")));
+        }
+        Ok(path)
+    }
+
+    fn name(&self, name: &At<String>) -> Result<String, ConfigError> {
+        let text = &name.value;
+        if text.is_empty() || text.contains(|c: char| c.is_control() || c == '/') {
+            return Err(self.error(name, "is empty or holds a slash or a control character (write a short word)"));
+        }
+        Ok(text.clone())
+    }
+
+    /// What the operator wrote, and the state directory where it lies inside the source: it never rests, and is nobody else's business.
+    fn filter(&self, patterns: &[At<String>], source: &Path) -> Result<Filter, ConfigError> {
+        for pattern in patterns {
+            Filter::new(std::slice::from_ref(&pattern.value)).map_err(|error| self.error(pattern, error.to_string()))?;
+        }
+        let mut lines: Vec<String> = patterns.iter().map(|pattern| pattern.value.clone()).collect();
+        if let Ok(below) = self.state.path.strip_prefix(source)
+            && !below.as_os_str().is_empty()
+        {
+            let Some(below) = below.to_str() else {
+                return Err(ConfigError::new("--state-dir", "lies inside a source, and its name is not UTF-8 (choose another)"));
+            };
+            let literal = |c: char| if "\\*?[".contains(c) { format!("\\{c}") } else { c.into() };
+            lines.push(format!("/{}/", below.chars().map(literal).collect::<String>()));
+        }
+        Filter::new(&lines).map_err(|error| match patterns.first() {
+            Some(first) => self.error(first, error.to_string()),
+            None => ConfigError::new("exclude", error.to_string()),
+        })
+    }
+
+    fn settle(&self, raw: &RawSync) -> Result<Settle, ConfigError> {
+        let settle = Settle {
+            finished: value(&raw.settle_finished).unwrap_or(Duration::from_millis(5)),
+            quiet: value(&raw.settle_quiet).unwrap_or(Duration::from_millis(20)),
+            max_age: value(&raw.settle_max_age).unwrap_or(Duration::from_secs(1)),
+        };
+        let longer = [(&raw.settle_finished, settle.finished, "finished"), (&raw.settle_quiet, settle.quiet, "quiet")];
+        for (written, duration, key) in longer {
+            if let Some(at) = written.as_ref().or(raw.settle_max_age.as_ref()).filter(|_| duration > settle.max_age) {
+                let (duration, age) = (humantime::format_duration(duration), humantime::format_duration(settle.max_age));
+                return Err(self.error(at, format!("{key} is {duration}, longer than max_age, {age} (raise max_age)")));
+            }
+        }
+        Ok(settle)
+    }
+
+    fn target(&self, raw: &RawTarget) -> Result<TargetConfig, ConfigError> {
+        let written = &raw.to.value;
+        let mut address: TargetAddress = written.parse().map_err(|error: InvalidAddress| self.error(&raw.to, error.about(written)))?;
+        if let TargetAddress::Local(path) = &mut address {
+            *path = self.place(&raw.to, path)?.path;
+            if path.exists() && !path.is_dir() {
+                return Err(self.error(&raw.to, format!("`{written}` is not a directory (name the directory to write to)")));
+            }
+        }
+        if let Some(file) = &raw.password_file {
+            if !matches!(address, TargetAddress::Daemon { .. }) {
+                return Err(self.error(file, "is for rsync daemons only (for ssh write identity =)"));
+            }
+            self.private_file(file)?;
+        }
+        if let Some(file) = &raw.identity {
+            if !matches!(address, TargetAddress::Ssh { .. }) {
+                return Err(self.error(file, "is for targets over ssh only (for rsync daemons write password_file =)"));
+            }
+            self.private_file(file)?;
+        }
+        for option in &raw.options {
+            options::check(&option.value).map_err(|message| self.error(option, message))?;
+        }
+        Ok(TargetConfig {
+            name: match &raw.name {
+                Some(name) if name.value.is_empty() || name.value.contains(char::is_control) => {
+                    return Err(self.error(name, "is empty or holds a control character (write a short word)"));
+                }
+                Some(name) => name.value.clone(),
+                None => written.clone(),
+            },
+            address,
+            password_file: value(&raw.password_file),
+            identity: value(&raw.identity),
+            options: raw.options.iter().map(|option| option.value.clone()).collect(),
+            bandwidth_limit: value(&raw.bandwidth_limit),
+            connections: value(&raw.connections).unwrap_or(const { NonZeroU32::new(2).unwrap() }),
+            timeout: value(&raw.timeout).unwrap_or(Duration::from_secs(60)),
+            modify_window: value(&raw.modify_window).unwrap_or(-1),
+        })
+    }
+
+    /// A file with a secret: rsync and ssh refuse one that others can read, and only when it is too late.
+    fn private_file(&self, file: &At<PathBuf>) -> Result<(), ConfigError> {
+        let path = file.value.display();
+        let metadata = fs::metadata(&file.value).map_err(|error| self.error(file, format!("`{path}` cannot be used: {error}")))?;
+        if !metadata.is_file() {
+            return Err(self.error(file, format!("`{path}` is not a file")));
+        }
+        if metadata.mode() & 0o077 != 0 {
+            let mode = metadata.mode() & 0o777;
+            return Err(self.error(file, format!("`{path}` is open to others, mode {mode:03o} (chmod 600 {path})")));
+        }
+        if nix::unistd::geteuid().is_root() && metadata.uid() != 0 {
+            return Err(
+                self.error(file, format!("`{path}` is not owned by root, as it must be when trigsync runs as root (chown root {path})"))
+            );
+        }
+        File::open(&file.value).map_err(|error| self.error(file, format!("`{path}` cannot be read: {error}")))?;
+        Ok(())
+    }
+
+    fn place(&self, at: &At<String>, path: &Path) -> Result<Place, ConfigError> {
+        self.mounts.place(path).map_err(|error| self.error(at, format!("`{}` cannot be used: {error}", path.display())))
+    }
+
+    /// Nothing that is written lies where something is read, or where something else is written.
+    fn guard_places(&self, raw: &RawConfig, syncs: &[SyncConfig]) -> Result<(), ConfigError> {
+        let state = &self.state;
+        let mut written: Vec<(&At<String>, &TargetAddress, Option<Place>)> = Vec::new();
+        // Of each local target: what its sync reads, and where it writes.
+        let mut chains: Vec<(&At<PathBuf>, Place, &At<String>, Place)> = Vec::new();
+        for (raw, sync) in raw.syncs.iter().zip(syncs) {
+            let Some(source_at) = &raw.source else { continue };
+            let source = self.mounts.place(&sync.source).map_err(|error| self.error(source_at, error.to_string()))?;
+            if matches!(source.relation(state), Some(Relation::Same | Relation::Inside)) {
+                let message =
+                    format!("is in the state directory of --state-dir, `{}`, which never rests (choose another)", state.path.display());
+                return Err(self.error(source_at, message));
+            }
+            for (target, TargetConfig { address, .. }) in raw.targets.iter().zip(&sync.targets) {
+                let at = &target.to;
+                let place = match address {
+                    TargetAddress::Local(path) => Some(self.place(at, path)?),
+                    _ => None,
+                };
+                if let Some(place) = &place {
+                    let other = source_at.mention();
+                    match place.relation(&source) {
+                        Some(Relation::Same) => return Err(self.error(at, format!("is the same directory as {other}"))),
+                        Some(Relation::Inside) => {
+                            return Err(
+                                self.error(at, format!("lies inside {other}: it would be mirrored into itself (choose a place outside)"))
+                            );
+                        }
+                        Some(Relation::Around) => {
+                            return Err(
+                                self.error(at, format!("lies around {other}: the source would be deleted (choose a place outside)"))
+                            );
+                        }
+                        None => {}
+                    }
+                    if place.relation(state).is_some() {
+                        let message = format!("overlaps the state directory of --state-dir, `{}` (choose another)", state.path.display());
+                        return Err(self.error(at, message));
+                    }
+                }
+                for (other, other_address, other_place) in &written {
+                    let relation = match (&place, other_place) {
+                        (Some(place), Some(other)) => place.relation(other),
+                        (None, None) => remote_relation(address, other_address),
+                        _ => None,
+                    };
+                    let other = format!("the target `{}` of {}", other.value, other.mention());
+                    let message = match relation {
+                        Some(Relation::Same) => format!("`{}` is the same place as {other} (leave one out)", at.value),
+                        Some(Relation::Inside) => format!("`{}` lies inside {other}, which would delete it (choose another)", at.value),
+                        Some(Relation::Around) => format!("`{}` lies around {other}, and would delete it (choose another)", at.value),
+                        None => continue,
+                    };
+                    return Err(self.error(at, message));
+                }
+                if let Some(place) = &place {
+                    let back = chains.iter().find(|(_, other_source, _, other_place)| {
+                        place.relation(other_source).is_some() && other_place.relation(&source).is_some()
+                    });
+                    if let Some((other_source, _, other, _)) = back {
+                        let message = format!(
+                            "`{}` is read by {}, whose {} writes to {}: they would undo each other's changes (leave one out)",
+                            at.value,
+                            other_source.mention(),
+                            other.mention(),
+                            source_at.mention()
+                        );
+                        return Err(self.error(at, message));
+                    }
+                    chains.push((source_at, source.clone(), at, place.clone()));
+                }
+                written.push((at, address, place));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As far as the addresses tell: two names of one host are two hosts here.
+fn remote_relation(one: &TargetAddress, other: &TargetAddress) -> Option<Relation> {
+    let ((host, path), (other_host, other_path)) = (one.remote_place()?, other.remote_place()?);
+    if host != other_host {
+        None
+    } else if path == other_path {
+        Some(Relation::Same)
+    } else if path.starts_with(&other_path) {
+        Some(Relation::Inside)
+    } else {
+        other_path.starts_with(&path).then_some(Relation::Around)
+    }
+}

@@ -1,0 +1,7 @@
+//! trigsync: sees every change below huge directory trees and keeps rsync targets equal to them.
+//!
+//! Data flows one way: `capture` → `coalesce` → `plan` → `dispatch`; `model` and `config` are below everything, `observe` and
+//! `control` at the side, and `runtime` wires. ARCHITECTURE.md is the map.
+
+pub mod config;
+pub mod model;

@@ -1,0 +1,12 @@
+//! The vocabulary that every stage speaks: paths relative to a root, marks, and times.
+//!
+//! Nothing here does I/O or reads a clock.
+
+mod mark;
+mod path;
+
+pub use mark::{Mark, Ops, RootId, Scope};
+pub use path::{InvalidPath, RelPath, RelPathBuf};
+
+/// A time: microseconds since an arbitrary start that is the same for the whole process.
+pub type Stamp = u64;

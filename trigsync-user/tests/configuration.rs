@@ -1,0 +1,174 @@
+//! Configurations as operators write them: what they come to, and what is said about those that are wrong.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use trigsync::config::{Backend, Config, ConfigError, Filter, Overrides, RawConfig, TargetAddress};
+
+/// A directory with the sources, targets and files that the configurations name.
+fn fixture() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["www", "other", "state/www", "mirror"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("www", at("link")).unwrap();
+    for (name, mode) in [("backup.pass", 0o600), ("open.pass", 0o644), ("id_ed25519", 0o600)] {
+        fs::write(at(name), "secret\n").unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    directory
+}
+
+fn resolve(directory: &Path, text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+    let text = text.replace("$DIR", directory.to_str().unwrap());
+    RawConfig::parse(&text, &directory.join("trigsync.toml"))?.resolve(overrides, &directory.join("state"))
+}
+
+#[test]
+fn errors_name_the_place_and_the_remedy() {
+    let directory = fixture();
+    let here = directory.path().to_str().unwrap();
+    for case in include_str!("config/errors.txt").split("=== ").filter(|case| !case.is_empty()) {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (text, expected) = rest.split_once("--- ").unwrap();
+        let error = resolve(directory.path(), text, &Overrides::default()).expect_err(title).to_string();
+        let shown = error.replace(&format!("{here}/trigsync.toml"), "FILE").replace(here, "$DIR");
+        let (start, end) = expected.trim_end().split_once("???").unwrap_or((expected.trim_end(), ""));
+        let fits = if expected.contains("???") { shown.starts_with(start) && shown.ends_with(end) } else { shown == start };
+        assert!(fits, "{title}\n got: {shown}\nwant: {expected}");
+        assert!(!shown.contains('\n'), "{title}: {shown}");
+    }
+}
+
+#[test]
+fn the_documented_example_resolves() {
+    let directory = fixture();
+    let config = resolve(directory.path(), include_str!("config/spec.toml"), &Overrides::default()).unwrap();
+    let sync = &config.syncs[0];
+    assert_eq!(sync.name, "www");
+    assert_eq!(*sync.filter, Filter::new(&["*.tmp", "/cache/", "!keep.tmp"].map(str::to_owned)).unwrap());
+    assert_eq!(sync.guards.max_delete_floor, 1000);
+    let names: Vec<_> = sync.targets.iter().map(|target| target.name.replace(directory.path().to_str().unwrap(), "$DIR")).collect();
+    assert_eq!(names, ["rsync://web@backup/www", "$DIR/mirror", "edge1", "rsync://web@backup2/www"]);
+    let edge = &sync.targets[2];
+    assert_eq!(edge.address.to_string(), "ssh://deploy@edge1:2222/srv/www");
+    assert_eq!(edge.identity, Some(directory.path().join("id_ed25519")));
+    assert_eq!((edge.options.as_slice(), edge.bandwidth_limit.as_deref()), (&["--acls".to_owned()][..], Some("10m")));
+}
+
+#[test]
+fn the_least_that_can_be_written_gets_the_defaults() {
+    let directory = fixture();
+    let config = resolve(directory.path(), "[[sync]]\nsource = 'link'\ntargets = ['new/deep']\n", &Overrides::default()).unwrap();
+    let root = fs::canonicalize(directory.path()).unwrap();
+    assert_eq!(config.daemon.backend, Backend::Auto);
+    assert_eq!((config.daemon.unlimited_queue, config.daemon.stop_timeout), (true, Duration::from_secs(10)));
+    assert_eq!(config.daemon.rsync, Path::new("rsync"));
+    let [sync] = &config.syncs[..] else { panic!("{config:?}") };
+    assert_eq!((sync.name.as_str(), &sync.source), ("www", &root.join("www")));
+    assert!(sync.filter.is_empty() && !sync.cross_mounts);
+    assert_eq!((sync.settle.finished, sync.settle.quiet), (Duration::from_millis(5), Duration::from_millis(20)));
+    assert_eq!(sync.settle.max_age, Duration::from_secs(1));
+    assert_eq!((sync.batch.paths, sync.batch.bytes), (50_000, 1 << 30));
+    assert_eq!((sync.guards.max_delete, sync.guards.max_delete_floor), (0.5, 1000));
+    let target = &sync.targets[0];
+    assert_eq!(target.address, TargetAddress::Local(root.join("new/deep")));
+    assert_eq!((target.connections.get(), target.timeout, target.modify_window), (2, Duration::from_secs(60), -1));
+
+    let guarded =
+        resolve(directory.path(), "[[sync]]\nsource = 'www'\ntargets = ['m']\nmax_delete = '10%'\n", &Overrides::default()).unwrap();
+    assert_eq!((guarded.syncs[0].guards.max_delete, guarded.syncs[0].guards.max_delete_floor), (0.1, 0));
+}
+
+#[test]
+fn flags_alone_and_on_top() {
+    let directory = fixture();
+    let at = |name: &str| directory.path().join(name);
+    let flags = RawConfig::from_flags(&at("www"), &["rsync://web@backup/www".into(), at("mirror").to_str().unwrap().into()]).unwrap();
+    let overrides = Overrides {
+        backend: Some(Backend::Fanotify),
+        exclude: vec!["*.tmp".into()],
+        include: vec!["keep.tmp".into()],
+        max_delete: Some("20".into()),
+        password_file: Some(at("backup.pass")),
+        identity: None,
+        rsync_options: vec!["--acls".into()],
+        bandwidth_limit: Some("5m".into()),
+        connections: Some(1),
+    };
+    let config = flags.clone().resolve(&overrides, &at("state")).unwrap();
+    assert_eq!(config.daemon.backend, Backend::Fanotify);
+    let sync = &config.syncs[0];
+    assert_eq!(sync.filter.patterns(), ["*.tmp", "!keep.tmp"]);
+    assert_eq!((sync.guards.max_delete, sync.guards.max_delete_floor), (0.2, 0));
+    assert_eq!(sync.targets[0].password_file, Some(at("backup.pass")));
+    assert_eq!(sync.targets[1].password_file, None);
+    assert!(sync.targets.iter().all(|target| target.connections.get() == 1 && target.options == ["--acls"]));
+
+    let wrong = |overrides: Overrides| flags.clone().resolve(&overrides, &at("state")).unwrap_err().to_string();
+    assert_eq!(wrong(Overrides { connections: Some(0), ..Overrides::default() }), "--connections: is 0 (write at least 1)");
+    assert_eq!(
+        wrong(Overrides { identity: Some("x".into()), ..Overrides::default() }),
+        "--identity: no target is reached over ssh (for rsync daemons use --password-file)"
+    );
+    assert_eq!(
+        wrong(Overrides { rsync_options: vec!["-n".into()], ..Overrides::default() }),
+        "--rsync-option: `-n` cannot be used: nothing would reach the target"
+    );
+    let inside = RawConfig::from_flags(&at("www"), &[at("www/x").to_str().unwrap().into()]).unwrap();
+    assert_eq!(
+        inside.resolve(&Overrides::default(), &at("state")).unwrap_err().to_string(),
+        "--target: lies inside --source: it would be mirrored into itself (choose a place outside)"
+    );
+}
+
+#[test]
+fn another_process_resolves_the_same_from_json() {
+    let directory = fixture();
+    let text = include_str!("config/spec.toml").replace("$DIR", directory.path().to_str().unwrap());
+    let raw = RawConfig::parse(&text, &directory.path().join("trigsync.toml"))
+        .unwrap()
+        .with_overrides(&Overrides { exclude: vec!["x".into()], ..Overrides::default() })
+        .unwrap();
+    let sent: RawConfig = serde_json::from_str(&serde_json::to_string(&raw).unwrap()).unwrap();
+    assert_eq!(sent, raw);
+    let state = directory.path().join("state");
+    assert_eq!(sent.resolve(&Overrides::default(), &state).unwrap(), raw.resolve(&Overrides::default(), &state).unwrap());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = RawConfig::read(Path::new("/nowhere/trigsync.toml")).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "/nowhere/trigsync.toml: cannot be read: No such file or directory (os error 2) (name a readable file with --config)"
+    );
+}
+
+#[test]
+fn the_readmes_examples_are_accepted() {
+    let directory = fixture();
+    let readme = include_str!("../../README.md");
+    let examples: Vec<_> = readme.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let text = example.replace("/srv/www\"", "$DIR/www\"").replace("/mnt/", "$DIR/").replace("/etc/trigsync/", "$DIR/");
+        let text = text.replace("2222$DIR/www", "2222/srv/www");
+        let config = resolve(directory.path(), &text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}\nin\n{text}"));
+        assert_eq!(config.syncs[0].name, "www");
+        assert_eq!(config.syncs[0].targets.len(), 2);
+    }
+}
+
+#[test]
+fn a_state_directory_inside_a_source_is_left_alone() {
+    let directory = fixture();
+    let state = directory.path().join("www/va[r]/st*te");
+    let text = "[[sync]]\nsource = \"$DIR/www\"\ntargets = [\"$DIR/mirror\"]\ninclude = [\"control.sock\"]\n";
+    let text = text.replace("$DIR", directory.path().to_str().unwrap());
+    let config = RawConfig::parse(&text, &directory.path().join("trigsync.toml")).unwrap().resolve(&Overrides::default(), &state).unwrap();
+    let filter = &config.syncs[0].filter;
+    let excludes = |path: &str| filter.excludes(trigsync::model::RelPath::new(path.as_bytes()).unwrap(), false);
+    assert!(excludes("va[r]/st*te/control.sock"));
+    assert!(!excludes("var/state/control.sock") && !excludes("va[r]/other"));
+}
