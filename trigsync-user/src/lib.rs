@@ -3,5 +3,6 @@
 //! Data flows one way: `capture` → `coalesce` → `plan` → `dispatch`; `model` and `config` are below everything, `observe` and
 //! `control` at the side, and `runtime` wires. ARCHITECTURE.md is the map.
 
+pub mod capture;
 pub mod config;
 pub mod model;
