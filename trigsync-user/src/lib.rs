@@ -4,5 +4,6 @@
 //! `control` at the side, and `runtime` wires. ARCHITECTURE.md is the map.
 
 pub mod capture;
+pub mod coalesce;
 pub mod config;
 pub mod model;

@@ -1,0 +1,12 @@
+//! Folds marks together and decides when they are ripe.
+//!
+//! - `T` absorbs every mark at or below it; a mark below a `T` changes nothing.
+//! - A mark costs time in proportion to the depth of its path, never to the size of the set.
+//! - A cut takes what is ripe and leaves the rest; what is marked after the cut belongs to the next one.
+//! - Pure: no I/O, and the clock is an argument.
+
+mod arena;
+mod queue;
+mod set;
+
+pub use set::{DirtySet, Taken};

@@ -1,0 +1,257 @@
+//! The dirty set: what may differ between the source and one target.
+
+use super::{
+    arena::{Arena, Id, NONE, ROOT},
+    queue::Queue,
+};
+use crate::{
+    config::Settle,
+    model::{Mark, Ops, RelPath, Scope, Stamp},
+};
+
+/// The marks of one target.
+pub struct DirtySet {
+    arena: Arena,
+    queue: Queue,
+    settle: Settle,
+    /// The latest `since` that was given out.
+    stamp: Stamp,
+    /// No mark is ripe before this; `None` where there is none.
+    due: Option<Stamp>,
+}
+
+/// A mark that was cut, with the time it has waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The mark.
+    pub mark: Mark,
+    /// When it was first made.
+    pub since: Stamp,
+}
+
+impl std::fmt::Debug for DirtySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DirtySet").field("len", &self.len()).field("oldest", &self.oldest()).finish_non_exhaustive()
+    }
+}
+
+impl DirtySet {
+    /// An empty set.
+    pub fn new(settle: Settle) -> Self {
+        Self { arena: Arena::new(), queue: Queue::new(), settle, stamp: 0, due: None }
+    }
+
+    /// Settles by other times from now on.
+    pub fn settle(&mut self, settle: Settle) {
+        self.settle = settle;
+        self.due = self.oldest();
+    }
+
+    /// How many marks there are.
+    pub fn len(&self) -> usize {
+        self.queue.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.len == 0
+    }
+
+    /// When the oldest mark was made.
+    pub fn oldest(&self) -> Option<Stamp> {
+        (self.queue.oldest != NONE).then(|| self.arena.get(self.queue.oldest).since)
+    }
+
+    /// The stamp of the newest mark ever made: every mark made so far has it or a smaller one.
+    pub fn newest_stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Nothing is ripe before this time. `None` where there is no mark.
+    pub fn due(&self) -> Option<Stamp> {
+        self.due
+    }
+
+    /// Marks a path.
+    pub fn mark(&mut self, path: &RelPath, scope: Scope, ops: Ops, now: Stamp) {
+        let Place::Node(id) = self.place(path) else { return };
+        let was = self.arena.get(id).scope;
+        if was.is_none() {
+            self.stamp = now.max(self.stamp + 1);
+            self.arena.get_mut(id).since = self.stamp;
+            self.queue.push_newest(&mut self.arena, id);
+        }
+        let node = self.arena.get_mut(id);
+        node.scope = Some(wider(was, scope));
+        node.open = if Ops::ATTRIB.contains(ops) && was.is_some() {
+            node.open // chmod or chown of a file that is being written does not finish it
+        } else {
+            ops.leaves_open()
+        };
+        node.ops = if was.is_some() { node.ops | ops } else { ops };
+        node.quiet_from = distance(node.since, now);
+        if scope == Scope::Tree && was != Some(Scope::Tree) {
+            self.absorb_below(id);
+        }
+        self.expect(self.ripe_at(id));
+    }
+
+    /// Puts marks back that could not be sent, or have to be sent again. They keep their age, and are ripe at once where the path did
+    /// not change in the meantime.
+    pub fn put_back(&mut self, mut taken: Vec<Taken>) {
+        taken.sort_by_key(|taken| taken.since);
+        let mut before = NONE;
+        for Taken { mark, since } in taken {
+            self.stamp = self.stamp.max(since);
+            match self.place(&mark.path) {
+                Place::Covered(tree) => before = self.age(tree, since, before),
+                Place::Node(id) => {
+                    let was = self.arena.get(id).scope;
+                    if was.is_none() {
+                        before = self.queue.last_before(&self.arena, before, since);
+                        self.queue.insert_after(&mut self.arena, before, id);
+                        let node = self.arena.get_mut(id);
+                        (node.since, node.quiet_from, node.open, node.ops) = (since, 0, false, Ops::empty());
+                        before = id;
+                    } else {
+                        before = self.age(id, since, before);
+                    }
+                    let node = self.arena.get_mut(id);
+                    node.scope = Some(wider(was, mark.scope));
+                    node.ops |= mark.ops;
+                    if mark.scope == Scope::Tree && was != Some(Scope::Tree) {
+                        self.absorb_below(id);
+                        before = NONE; // the mark it stood for may be gone
+                    }
+                    self.expect(self.ripe_at(id));
+                }
+            }
+        }
+    }
+
+    /// Takes what is ripe, oldest first, at most `limit` marks, sorted by path. Marks up to the stamp `hurry` count as ripe.
+    pub fn cut(&mut self, now: Stamp, limit: usize, hurry: Stamp) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        let mut at = self.queue.oldest;
+        self.due = None;
+        while at != NONE {
+            let (newer, since) = (self.arena.get(at).newer, self.arena.get(at).since);
+            let ripe_at = self.ripe_at(at);
+            if taken.len() == limit {
+                self.expect(ripe_at.min(now));
+                break;
+            }
+            if since <= hurry || ripe_at <= now {
+                taken.push(self.take(at));
+            } else {
+                self.expect(ripe_at);
+                // No mark ripens earlier than the shortest settling after it was made, and all that follow are younger.
+                if since + micros(self.settle.finished.min(self.settle.max_age)) > now && since > hurry {
+                    break;
+                }
+            }
+            at = newer;
+        }
+        taken.sort_by(|a, b| a.mark.path.cmp(&b.mark.path));
+        taken
+    }
+
+    fn place(&mut self, path: &RelPath) -> Place {
+        let mut id = ROOT;
+        for name in path.components() {
+            if self.arena.get(id).scope == Some(Scope::Tree) {
+                return Place::Covered(id);
+            }
+            id = self.arena.child_or_new(id, name);
+        }
+        Place::Node(id)
+    }
+
+    /// Makes a mark as old as `since` where it is younger. `before` is a mark older than `since`, or `NONE`; returns such a one for
+    /// any later `since`.
+    fn age(&mut self, id: Id, since: Stamp, mut before: Id) -> Id {
+        if self.arena.get(id).since <= since {
+            return before;
+        }
+        if before == id {
+            before = self.arena.get(id).older;
+        }
+        self.queue.unlink(&mut self.arena, id);
+        before = self.queue.last_before(&self.arena, before, since);
+        self.queue.insert_after(&mut self.arena, before, id);
+        self.set_since(id, since);
+        id
+    }
+
+    /// Drops every mark below a node that has become a `T`, which takes the place and the age of the oldest.
+    fn absorb_below(&mut self, id: Id) {
+        let below = self.arena.below(id);
+        let marked = below.iter().copied().filter(|&child| self.arena.get(child).scope.is_some());
+        if let Some(oldest) = marked.min_by_key(|&child| self.arena.get(child).since)
+            && self.arena.get(oldest).since < self.arena.get(id).since
+        {
+            self.queue.unlink(&mut self.arena, id);
+            self.queue.insert_after(&mut self.arena, oldest, id);
+            self.set_since(id, self.arena.get(oldest).since);
+        }
+        for child in below.into_iter().rev() {
+            if self.arena.get(child).scope.is_some() {
+                self.queue.unlink(&mut self.arena, child);
+            }
+            self.arena.remove(child);
+        }
+    }
+
+    /// Changes when a mark was made; when it last changed stays as it is.
+    fn set_since(&mut self, id: Id, since: Stamp) {
+        let node = self.arena.get_mut(id);
+        let latest = node.since + Stamp::from(node.quiet_from);
+        node.since = since;
+        node.quiet_from = distance(since, latest);
+    }
+
+    fn take(&mut self, id: Id) -> Taken {
+        let path = self.arena.path(id);
+        self.queue.unlink(&mut self.arena, id);
+        let node = self.arena.get_mut(id);
+        let scope = node.scope.take().expect("only marked nodes are in the queue");
+        let taken = Taken { mark: Mark { path, scope, ops: node.ops }, since: node.since };
+        self.arena.prune(id);
+        taken
+    }
+
+    fn ripe_at(&self, id: Id) -> Stamp {
+        let node = self.arena.get(id);
+        let quiet = if node.open { self.settle.quiet } else { self.settle.finished };
+        let latest = node.since + Stamp::from(node.quiet_from);
+        (latest + micros(quiet)).min(node.since + micros(self.settle.max_age))
+    }
+
+    fn expect(&mut self, ripe_at: Stamp) {
+        self.due = Some(self.due.map_or(ripe_at, |due| due.min(ripe_at)));
+    }
+}
+
+/// Where a path stands in the set.
+enum Place {
+    /// Its own node, made where there was none.
+    Node(Id),
+    /// A `T` above it that covers it.
+    Covered(Id),
+}
+
+fn wider(was: Option<Scope>, scope: Scope) -> Scope {
+    match (was, scope) {
+        (Some(Scope::Tree), _) | (_, Scope::Tree) => Scope::Tree,
+        (Some(Scope::Level), _) | (_, Scope::Level) => Scope::Level,
+        (None | Some(Scope::Entry), Scope::Entry) => Scope::Entry,
+    }
+}
+
+fn micros(duration: std::time::Duration) -> Stamp {
+    Stamp::try_from(duration.as_micros()).unwrap_or(Stamp::MAX / 4)
+}
+
+fn distance(from: Stamp, to: Stamp) -> u32 {
+    u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
+}
