@@ -7,3 +7,4 @@ pub mod capture;
 pub mod coalesce;
 pub mod config;
 pub mod model;
+pub mod rsync;

@@ -1,0 +1,159 @@
+//! What rsync is told: exact argument vectors for every kind of target and work.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use super::*;
+use crate::{config::Filter, rsync::Progress};
+
+const NOW: Version = Version::new(3, 5, 0);
+
+fn target(address: TargetAddress) -> TargetConfig {
+    TargetConfig {
+        name: "t".into(),
+        address,
+        password_file: None,
+        identity: None,
+        options: Vec::new(),
+        bandwidth_limit: None,
+        connections: NonZeroU32::MIN,
+        timeout: Duration::from_secs(60),
+        modify_window: -1,
+    }
+}
+
+fn ssh(path: &str) -> TargetConfig {
+    target(TargetAddress::Ssh { user: Some("deploy".into()), host: "edge1".into(), port: Some(2222), path: path.into() })
+}
+
+fn daemon(host: &str, path: &str) -> TargetConfig {
+    target(TargetAddress::Daemon { user: Some("web".into()), host: host.into(), port: None, module: "www".into(), path: path.into() })
+}
+
+fn told(version: Version, target: &TargetConfig, filter: &Filter, work: Work, deletions: Deletions, progress: bool) -> Vec<String> {
+    let route = Route { source: Path::new("/srv/www"), filter, cross_mounts: false, target };
+    let tell: &(dyn Fn(Progress) + Send + Sync) = &|_| {};
+    let run = Run { work, deletions, missing: Missing::Delete, list: Vec::new(), progress: progress.then_some(tell) };
+    arguments(version, &route, &run).unwrap().into_iter().map(|argument| argument.into_string().unwrap()).collect()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(Into::into).collect()
+}
+
+#[test]
+fn entries_to_a_local_directory() {
+    let local = target(TargetAddress::Local("/mnt/mirror".into()));
+    assert_eq!(
+        told(NOW, &local, &Filter::none(), Work::Entries(Compare::Changed), Deletions::Allowed, false),
+        words(
+            "-a --ignore-times --delete --delete-missing-args --force --one-file-system --modify-window=-1 --stats --no-h --timeout=60 \
+             --from0 --files-from=- /srv/www/ /mnt/mirror/"
+        )
+    );
+    assert_eq!(
+        told(NOW, &local, &Filter::none(), Work::Entries(Compare::Quick), Deletions::Never, false),
+        words("-a --one-file-system --modify-window=-1 --stats --no-h --timeout=60 --from0 --files-from=- /srv/www/ /mnt/mirror/")
+    );
+}
+
+#[test]
+fn trees_to_a_daemon_with_everything() {
+    let mut target = daemon("backup", "sub");
+    target.password_file = Some("/etc/pass word".into());
+    target.bandwidth_limit = Some("10m".into());
+    target.options = vec!["--acls".into(), "--no-owner".into()];
+    target.timeout = Duration::from_millis(1500);
+    target.modify_window = 1;
+    let filter = Filter::new(&["*.tmp".into()]).unwrap();
+    let told = told(NOW, &target, &filter, Work::Trees, Deletions::Counted, true);
+    let rules = filter.rsync_rules().len();
+    assert!(rules > 0 && told[..rules].iter().all(|argument| argument.starts_with("--filter=")), "{told:?}");
+    let mut expected = words(
+        "-a -r --delete --delete-missing-args --force --max-delete=0 --info=progress2 --one-file-system --modify-window=1 --stats --no-h \
+         --timeout=2 --bwlimit=10m --contimeout=10 --password-file=/etc/pass_word --from0 --files-from=- --acls --no-owner /srv/www/ \
+         rsync://web@backup/www/sub/",
+    );
+    expected[14] = "--password-file=/etc/pass word".into();
+    assert_eq!(told[rules..], expected);
+}
+
+#[test]
+fn root_attributes_leave_everything_below_alone() {
+    let filter = Filter::new(&["*.tmp".into()]).unwrap();
+    let mut expected = words(
+        "--filter=-_* -a --no-r -d --one-file-system --modify-window=-1 --stats --no-h --timeout=60 --contimeout=10 /srv/www/ \
+         rsync://web@backup/www/",
+    );
+    expected[0] = "--filter=- *".into();
+    assert_eq!(told(NOW, &daemon("backup", ""), &filter, Work::RootAttributes, Deletions::Allowed, false), expected);
+}
+
+#[test]
+fn checksums_over_ssh_from_an_old_rsync() {
+    let told = told(Version::new(3, 1, 3), &ssh("/srv/www"), &Filter::none(), Work::Entries(Compare::Checksum), Deletions::Allowed, false);
+    let mut expected = words(
+        "-a --checksum --delete --delete-missing-args --force --one-file-system --modify-window=-1 --stats --no-h --timeout=60 -e ssh \
+         --protect-args --from0 --files-from=- /srv/www/ deploy@edge1:/srv/www/",
+    );
+    expected[11] = "ssh -o BatchMode=yes -o ConnectTimeout=10 -p 2222".into();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn identities_are_quoted_for_rsync() {
+    let shell = |identity: &str| remote_shell(None, Some(&PathBuf::from(identity))).unwrap().into_string().unwrap();
+    assert_eq!(shell("/etc/id_ed25519"), "ssh -o BatchMode=yes -o ConnectTimeout=10 -i /etc/id_ed25519");
+    assert_eq!(shell("/my keys/it's \"it\""), "ssh -o BatchMode=yes -o ConnectTimeout=10 -i '/my keys/it''s \"it\"'");
+    assert!(remote_shell(None, Some(Path::new("a\0b"))).is_err());
+}
+
+#[test]
+fn destinations() {
+    for (target, expected) in [
+        (target(TargetAddress::Local("/".into())), "/"),
+        (target(TargetAddress::Local("/mnt/a:b/".into())), "/mnt/a:b/"),
+        (ssh(""), "deploy@edge1:./"),
+        (ssh("~"), "deploy@edge1:./"),
+        (ssh("~/www"), "deploy@edge1:./www/"),
+        (ssh("~web/www"), "deploy@edge1:~web/www/"),
+        (ssh("-delete"), "deploy@edge1:./-delete/"),
+        (ssh("a:b"), "deploy@edge1:./a:b/"),
+        (ssh("/"), "deploy@edge1:/"),
+        (ssh("/a b$(id)"), "deploy@edge1:/a b$(id)/"),
+        (daemon("::1", ""), "rsync://web@[::1]/www/"),
+        (daemon("backup", "/a/b/"), "rsync://web@backup/www/a/b/"),
+    ] {
+        assert_eq!(destination(&target).unwrap(), OsString::from(expected));
+    }
+}
+
+#[test]
+fn what_the_other_side_would_expand_is_refused() {
+    for path in ["/srv/*", "a?b", "[a]", "a\nb", "a\\b"] {
+        assert!(destination(&ssh(path)).unwrap_err().contains("would expand"), "{path}");
+        assert!(destination(&daemon("backup", path)).is_err(), "{path}");
+    }
+    for host in ["", "-oProxyCommand=x", "a/b", "a@b"] {
+        assert!(destination(&daemon(host, "")).unwrap_err().contains("correct the address"), "{host}");
+    }
+}
+
+#[test]
+fn a_comparison_is_a_dry_run() {
+    let target = daemon("backup", "");
+    let filter = Filter::none();
+    let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: true, target: &target };
+    let told = comparison(NOW, &route, true, true, "x%i %n").unwrap();
+    let mut expected = words(
+        "-a -r --delete --delete-missing-args --force --checksum --dry-run --itemize-changes --out-format=x%i_%n --modify-window=-1 --stats \
+         --no-h --timeout=60 --contimeout=10 --from0 --files-from=- /srv/www/ rsync://web@backup/www/",
+    );
+    expected[8] = "--out-format=x%i %n".into();
+    assert_eq!(told, expected.into_iter().map(OsString::from).collect::<Vec<_>>());
+}
+
+#[test]
+fn commands_for_people_can_be_pasted() {
+    let arguments = ["-a".into(), "--filter=- *".into(), "it's".into()];
+    assert_eq!(for_people(Path::new("rsync"), &arguments), r"rsync -a '--filter=- *' 'it'\''s'");
+}

@@ -1,0 +1,107 @@
+//! Compares a source with a target and changes nothing.
+//!
+//! A name that exists only at the target is drift too (`*deleting`), except what the filter leaves alone.
+
+use std::ffi::OsString;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Answer, Listing, Route, Rsync, Verdict,
+    arguments::{comparison, look_back},
+    classify::Findings,
+    list,
+    process::execute,
+    text::{clean, unescape},
+};
+use crate::model::{RelPath, RelPathBuf};
+
+/// Marks the lines that are about a path: rsync prints others beside them.
+const MARK: &str = "trigsync-drift:";
+
+/// One path that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// Where; the root where its own attributes differ.
+    pub path: RelPathBuf,
+    /// rsync's own word for the difference: `>f.st......`, `*deleting`, …
+    pub item: String,
+}
+
+impl Rsync {
+    /// What a run would change at the target: below the whole root, or of the names in `paths` alone (flat, and with the directories
+    /// that lead to them).
+    ///
+    /// `checksum` reads every file on both sides. An `Err` is the answer of an rsync that could not compare everything.
+    pub async fn compare(
+        &self,
+        route: &Route<'_>,
+        checksum: bool,
+        paths: Option<&[&RelPath]>,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Drift>, Answer> {
+        let format = format!("{MARK}%i %n");
+        let arguments = comparison(self.version(), route, checksum, paths.is_none(), &format).map_err(Answer::hold)?;
+        let list = match paths {
+            Some(paths) => list(paths.iter().copied(), Listing::Plain),
+            None => list([RelPath::root()], Listing::Plain),
+        };
+        self.itemized(route, &arguments, list, stop).await
+    }
+
+    /// How one name right in the target's root differs from the source's, its owner included.
+    pub(super) async fn look_back(&self, route: &Route<'_>, name: &str, stop: &CancellationToken) -> Result<Vec<Drift>, Answer> {
+        let arguments = look_back(self.version(), route, name, &format!("{MARK}%i %n")).map_err(Answer::hold)?;
+        self.itemized(route, &arguments, Vec::new(), stop).await
+    }
+
+    async fn itemized(
+        &self,
+        route: &Route<'_>,
+        arguments: &[OsString],
+        list: Vec<u8>,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Drift>, Answer> {
+        let mut findings = Findings::new(route, None);
+        let mut drift = Vec::new();
+        let exit = execute(self.binary(), arguments, list, stop, |line| match line.strip_prefix(MARK.as_bytes()) {
+            Some(item) => drift.extend(parse(item)),
+            None => findings.line(line),
+        })
+        .await;
+        let answer = findings.answer(exit);
+        match answer.verdict {
+            // What vanished meanwhile is a change of its own, and on its way.
+            Verdict::Done | Verdict::Vanished(_) => Ok(drift),
+            _ => Err(answer),
+        }
+    }
+}
+
+/// `>f.st...... name`, `*deleting   name/`: eleven characters, a space and the name.
+fn parse(line: &[u8]) -> Option<Drift> {
+    let (item, name) = line.split_at_checked(11)?;
+    let name = name.strip_prefix(b" ")?;
+    let item = std::str::from_utf8(item).ok()?.trim_end().to_owned();
+    Some(Drift { path: clean(&unescape(name))?, item })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_with_their_names() {
+        let path = |bytes: &[u8]| RelPathBuf::new(bytes.to_vec()).unwrap();
+        for (line, expected, item) in [
+            (&b">f.st...... big"[..], &b"big"[..], ">f.st......"),
+            (b".d..t...... ./", b"", ".d..t......"),
+            (b"cd+++++++++ dd/ee/", b"dd/ee", "cd+++++++++"),
+            (b"*deleting   n\\#012l", b"n\nl", "*deleting"),
+            (b"*deleting    leading space/", b" leading space", "*deleting"),
+        ] {
+            assert_eq!(parse(line), Some(Drift { path: path(expected), item: item.into() }));
+        }
+        assert_eq!(parse(b"short"), None);
+    }
+}
