@@ -6,5 +6,9 @@
 pub mod capture;
 pub mod coalesce;
 pub mod config;
+pub mod dispatch;
+pub mod journal;
 pub mod model;
+pub mod observe;
+pub mod plan;
 pub mod rsync;

@@ -1,0 +1,422 @@
+//! The loop of one lane: cut, plan, run, account.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::{sync::watch, task::JoinSet, time::sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    aside::Aside,
+    job::{JobContext, Outcome, Trouble, carry_out},
+    now,
+    overlap::Reach,
+    shared::{LaneShared, lock},
+    stamp_to_instant,
+    sync::{GateState, SyncContext},
+};
+use crate::{
+    coalesce::Taken,
+    config::TargetConfig,
+    model::{Scope, Stamp},
+    observe::{Doing, LaneState, Sent},
+    plan::{Plan, PlannedRun, RootError, open_same_root, plan},
+    rsync::Rsync,
+};
+
+/// A long list is cut into parts of at least so many entries for several rsync processes.
+const LEAST_PART: usize = 5_000;
+
+/// So many of the paths that are set aside are shown.
+const SHOWN: usize = 100;
+
+/// Keeps one target equal to its source. Runs until it is stopped.
+pub struct Lane {
+    shared: Arc<LaneShared>,
+    context: JobContext,
+    gate: watch::Receiver<GateState>,
+    jobs: JoinSet<Ended>,
+    running: Vec<Running>,
+    /// Runs of the present round that wait for a connection.
+    round: VecDeque<PlannedRun>,
+    /// Subtrees and large files that wait for a connection.
+    bulk: VecDeque<PlannedRun>,
+    aside: Aside,
+    trouble: Option<(LaneState, String)>,
+    intervals: Option<ExponentialBackoff>,
+    retry_at: Option<Instant>,
+    /// Marks up to this stamp do not wait for a quiet moment: a flush waits for them.
+    hurry: Stamp,
+    releases: u64,
+    last_id: u64,
+    /// How many rsync processes may run: what is configured, or what a full target has taught.
+    connections: usize,
+}
+
+/// A job that runs.
+struct Running {
+    id: u64,
+    marks: usize,
+    oldest: Stamp,
+    full_pass: bool,
+    /// For what runs beside the rounds.
+    reach: Option<Reach>,
+}
+
+/// A job that has ended.
+struct Ended {
+    id: u64,
+    done: Done,
+}
+
+enum Done {
+    Planned(Plan),
+    Carried(Outcome),
+    /// The root is not what it was; the batch was not looked at.
+    RootGone(RootError, Vec<Taken>),
+}
+
+impl Lane {
+    /// A lane that has not started.
+    pub fn new(shared: Arc<LaneShared>, sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsync) -> Self {
+        let connections = target.connections.get() as usize;
+        let gate = sync.subscribe();
+        let releases = gate.borrow().releases;
+        let context = JobContext::new(sync, target, rsync);
+        Self {
+            shared,
+            context,
+            gate,
+            jobs: JoinSet::new(),
+            running: Vec::new(),
+            round: VecDeque::new(),
+            bulk: VecDeque::new(),
+            aside: Aside::default(),
+            trouble: None,
+            intervals: None,
+            retry_at: None,
+            hurry: 0,
+            releases,
+            last_id: 0,
+            connections,
+        }
+    }
+
+    /// Works until `stop` is triggered; then waits up to `grace` for what is in flight, and puts everything that has not arrived back into
+    /// the shared set.
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
+        while !stop.is_cancelled() {
+            self.start_what_can_start();
+            self.answer_flushes();
+            self.tell();
+            let wake_at = self.wake_at();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(ended) = self.jobs.join_next() => self.account(ended.expect("jobs do not panic")),
+                () = self.shared.wake.notified() => self.hear_flushes(),
+                () = wait_until(wake_at) => {}
+                changed = self.gate.changed() => {
+                    changed.expect("the context holds the sender");
+                    self.hear_release();
+                }
+            }
+        }
+        let killer = self.context.stop.clone();
+        let deadline = tokio::time::sleep(grace);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                ended = self.jobs.join_next() => match ended {
+                    Some(ended) => self.account(ended.expect("jobs do not panic")),
+                    None => break,
+                },
+                () = &mut deadline, if !killer.is_cancelled() => killer.cancel(),
+            }
+        }
+        let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark);
+        let back = waiting.chain(self.aside.due(None)).collect();
+        self.shared.set().put_back(back);
+        self.answer_flushes();
+        self.tell();
+    }
+
+    fn round_is_over(&self) -> bool {
+        self.round.is_empty() && self.running.iter().all(|job| job.reach.is_some())
+    }
+
+    fn start_what_can_start(&mut self) {
+        let connections = self.connections;
+        if self.gate.borrow().stopped.is_some() || self.retry_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        while self.running.len() < connections
+            && let Some(run) = self.round.pop_front()
+        {
+            self.start(run, false);
+        }
+        if !self.round_is_over() {
+            return;
+        }
+        // Between rounds nothing younger runs on the same paths: now is the time for what runs beside them.
+        while let Some(run) = self.next_bulk() {
+            self.start(run, true);
+        }
+        if self.running.len() < connections {
+            self.start_round();
+        }
+    }
+
+    /// One connection is kept for the rounds, where there is more than one. But a full pass may take hours: a subtree that came up since
+    /// does not wait for it, though the rounds then wait for the subtree.
+    fn next_bulk(&mut self) -> Option<PlannedRun> {
+        let one_is_kept = self.running.len() < self.connections.saturating_sub(1).max(1);
+        let beside_a_full_pass = self.running.len() < self.connections && self.running.iter().all(|job| job.full_pass);
+        let next = self.bulk.iter().position(|run| one_is_kept || (beside_a_full_pass && !run.is_full_pass()))?;
+        self.bulk.remove(next)
+    }
+
+    fn start_round(&mut self) {
+        let retried = self.aside.due(Some(Instant::now()));
+        let limit = self.context.sync.config.batch.paths;
+        let mut batch = {
+            let mut set = self.shared.set();
+            set.put_back(retried);
+            let hurried = set.oldest().is_some_and(|oldest| oldest <= self.hurry);
+            if !hurried && set.due().is_none_or(|due| due > now()) {
+                return;
+            }
+            set.cut(now(), limit, self.hurry)
+        };
+        batch.retain(|taken| {
+            let sending = self
+                .running
+                .iter_mut()
+                .filter_map(|job| job.reach.as_mut())
+                .find(|reach| taken.mark.scope == Scope::Entry && reach.is_sending(&taken.mark.path));
+            if let Some(reach) = sending {
+                reach.defer(taken.clone());
+                return false;
+            }
+            true
+        });
+        if batch.is_empty() {
+            return;
+        }
+        let oldest = batch.iter().map(|taken| taken.since).min().unwrap_or_default();
+        let id = self.enlist(Running { id: 0, marks: batch.len(), oldest, full_pass: false, reach: None });
+        let (sync, root) = (self.context.sync.clone(), self.gate.borrow().root);
+        self.jobs.spawn_blocking(move || {
+            let config = &sync.config;
+            let done = match open_same_root(&config.source, root) {
+                Ok(fd) => Done::Planned(plan(fd, batch, &config.filter, &config.batch)),
+                Err(error) => Done::RootGone(error, batch),
+            };
+            Ended { id, done }
+        });
+    }
+
+    fn start(&mut self, run: PlannedRun, beside: bool) {
+        for reach in self.running.iter_mut().filter_map(|job| job.reach.as_mut()) {
+            reach.shadow(&run);
+        }
+        let id = self.enlist(Running {
+            id: 0,
+            marks: run.items.len(),
+            oldest: run.oldest().unwrap_or_default(),
+            full_pass: run.is_full_pass(),
+            reach: beside.then(|| Reach::of(&run)),
+        });
+        let context = self.context.clone();
+        self.jobs.spawn(async move { Ended { id, done: Done::Carried(carry_out(&context, run).await) } });
+    }
+
+    fn enlist(&mut self, job: Running) -> u64 {
+        self.last_id += 1;
+        self.running.push(Running { id: self.last_id, ..job });
+        self.last_id
+    }
+
+    fn account(&mut self, ended: Ended) {
+        let index = self.running.iter().position(|job| job.id == ended.id).expect("every job is enlisted");
+        if let Some(reach) = self.running.swap_remove(index).reach {
+            self.shared.set().put_back(reach.ended());
+        }
+        match ended.done {
+            Done::Planned(plan) => self.take_plan(plan),
+            Done::Carried(outcome) => self.take_outcome(outcome),
+            Done::RootGone(error, batch) => {
+                self.shared.set().put_back(batch);
+                self.context.sync.stop_without_root(&error.to_string());
+            }
+        }
+    }
+
+    fn take_plan(&mut self, plan: Plan) {
+        for taken in &plan.excluded {
+            self.aside.arrived(&taken.mark.path);
+        }
+        self.shared.set().put_back(plan.postponed);
+        let spare = self.connections.saturating_sub(self.running.len() + 1).max(1);
+        self.round = plan.entries.into_iter().flat_map(|run| run.split(spare, LEAST_PART)).collect();
+        for run in plan.bulk {
+            // What waits folds.
+            match self.bulk.iter_mut().find(|waiting| waiting.joins(&run)) {
+                Some(waiting) => waiting.join(run),
+                None => self.bulk.push_back(run),
+            }
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome) {
+        let (arrived, ended) = (now(), Instant::now());
+        {
+            let mut report = self.shared.report();
+            for taken in &outcome.settled {
+                report.arrived(taken.since, arrived);
+            }
+            let sent = Sent {
+                marks: outcome.settled.len() as u64,
+                processes: outcome.processes,
+                bytes: outcome.stats.bytes_sent,
+                failed: outcome.trouble.is_some() || !outcome.failed.is_empty(),
+            };
+            report.ended(sent, outcome.settled.iter().map(|taken| arrived.saturating_sub(taken.since)).max());
+        }
+        for taken in &outcome.settled {
+            self.aside.arrived(&taken.mark.path);
+        }
+        if let Some((taken, reason)) = outcome.failed.first() {
+            let (target, count) = (&self.context.target.name, outcome.failed.len());
+            tracing::warn!("{target}: {count} paths are set aside and tried again later, the first is {}: {reason}", taken.mark.path);
+        }
+        for (taken, reason) in outcome.failed {
+            self.aside.add(taken, reason, ended);
+        }
+        self.shared.set().put_back(outcome.again);
+        if outcome.used_free_pass {
+            self.context.free_pass = false;
+        }
+        match outcome.trouble {
+            Some(trouble) => self.suffer(trouble, ended),
+            None => {
+                if let Some((_, reason)) = self.trouble.take() {
+                    tracing::info!("{}: goes on again after: {reason}", self.context.target.name);
+                }
+                (self.intervals, self.retry_at) = (None, None);
+            }
+        }
+    }
+
+    fn suffer(&mut self, trouble: Trouble, ended: Instant) {
+        // What waits goes back into the set, where it folds for as long as the trouble lasts.
+        let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark).collect();
+        self.shared.set().put_back(waiting);
+        let (state, reason, first, longest) = match trouble {
+            Trouble::Stopped => return,
+            Trouble::RootGone(reason) => return self.context.sync.stop_without_root(&reason),
+            Trouble::Guard(reason) => return self.context.sync.stop(&reason),
+            Trouble::Full(reason) if !self.running.is_empty() => {
+                // It took as many as still run. What waits goes on when one of them has ended.
+                self.connections = self.running.len();
+                return tracing::info!("{}: from now on {} connections at most: {reason}", self.context.target.name, self.connections);
+            }
+            Trouble::Full(reason) => (LaneState::Retrying, reason, 1000, 15_000),
+            Trouble::Retry(reason) => (LaneState::Retrying, reason, 500, 60_000),
+            Trouble::NoSpace(reason) => (LaneState::Retrying, reason, 5000, 300_000),
+            Trouble::Hold(reason) => (LaneState::Held, reason, 15_000, 600_000),
+        };
+        if self.trouble.as_ref().is_none_or(|(was, _)| *was != state) {
+            tracing::warn!("{}: {reason}", self.context.target.name);
+            self.intervals = None;
+        }
+        let intervals = self.intervals.get_or_insert_with(|| {
+            let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
+            ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).without_max_times().with_jitter().build()
+        });
+        self.retry_at = Some(ended + intervals.next().unwrap_or(Duration::from_millis(longest)));
+        self.trouble = Some((state, reason));
+    }
+
+    /// A flush does not wait: neither for a quiet moment nor for the next attempt.
+    fn hear_flushes(&mut self) {
+        let mut flushes = lock(&self.shared.flushes);
+        let mut fresh = false;
+        for flush in flushes.iter_mut() {
+            fresh |= !std::mem::replace(&mut flush.heard, true);
+            self.hurry = self.hurry.max(flush.barrier);
+        }
+        drop(flushes);
+        if fresh {
+            self.retry_at = None;
+            let aside = self.aside.due(None);
+            self.shared.set().put_back(aside);
+        }
+    }
+
+    fn hear_release(&mut self) {
+        let state = self.gate.borrow_and_update().clone();
+        if state.releases != self.releases {
+            self.releases = state.releases;
+            self.context.free_pass = true;
+            self.retry_at = None;
+        }
+    }
+
+    fn answer_flushes(&mut self) {
+        if lock(&self.shared.flushes).is_empty() {
+            return;
+        }
+        let oldest = self.oldest();
+        let mut flushes = lock(&self.shared.flushes);
+        for flush in flushes.extract_if(.., |flush| oldest.is_none_or(|oldest| oldest > flush.barrier)) {
+            // Whoever waited may have gone.
+            let _ = flush.done.send(());
+        }
+        flushes.retain(|flush| !flush.done.is_closed());
+    }
+
+    /// When the oldest mark that has not arrived was made.
+    fn oldest(&self) -> Option<Stamp> {
+        let running = self.running.iter().flat_map(|job| [Some(job.oldest), job.reach.as_ref().and_then(Reach::oldest_shadow)]);
+        let waiting = self.round.iter().chain(&self.bulk).map(PlannedRun::oldest);
+        running.chain(waiting).chain([self.aside.oldest(), self.shared.set().oldest()]).flatten().min()
+    }
+
+    fn tell(&self) {
+        let waiting: usize = self.round.iter().chain(&self.bulk).map(|run| run.items.len()).sum();
+        let running: usize = self.running.iter().map(|job| job.marks + job.reach.as_ref().map_or(0, Reach::shadows)).sum();
+        let doing = Doing {
+            trouble: self.trouble.clone(),
+            in_flight: (waiting + running + self.aside.waiting()) as u64,
+            oldest: self.oldest(),
+            set_aside: self.aside.list(SHOWN),
+            full_pass: self.running.iter().any(|job| job.full_pass),
+        };
+        self.shared.report().doing(doing, now());
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        if self.gate.borrow().stopped.is_some() {
+            return None;
+        }
+        if let Some(at) = self.retry_at.filter(|at| *at > Instant::now()) {
+            return Some(at);
+        }
+        if !self.round_is_over() || self.running.len() >= self.connections {
+            return None;
+        }
+        let due = self.shared.set().due().map(stamp_to_instant);
+        due.into_iter().chain(self.aside.next()).min()
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

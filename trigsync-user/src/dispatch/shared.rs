@@ -1,0 +1,112 @@
+//! What a lane shares with the rest of the daemon: its dirty set, which capture fills, and its report, which `status` reads.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::now;
+use crate::{
+    coalesce::{DirtySet, Taken},
+    config::Settle,
+    model::{Mark, Ops, RelPath, Scope, Stamp},
+    observe::{LaneReport, TargetStatus},
+};
+
+/// The shared side of a lane.
+#[derive(Debug)]
+pub struct LaneShared {
+    set: Mutex<DirtySet>,
+    report: Mutex<LaneReport>,
+    changes: AtomicU64,
+    pub(super) flushes: Mutex<Vec<Flush>>,
+    pub(super) wake: Notify,
+}
+
+/// Somebody waits until everything marked up to a stamp has arrived.
+#[derive(Debug)]
+pub(super) struct Flush {
+    pub barrier: Stamp,
+    pub done: oneshot::Sender<()>,
+    /// The lane knows of it.
+    pub heard: bool,
+}
+
+impl LaneShared {
+    /// An empty set for a target.
+    pub fn new(settle: Settle, name: String, address: String) -> Self {
+        Self {
+            set: Mutex::new(DirtySet::new(settle)),
+            report: Mutex::new(LaneReport::new(name, address)),
+            changes: AtomicU64::new(0),
+            flushes: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Marks a path. The lane is told by [`LaneShared::wake`], once for many marks.
+    pub fn mark(&self, path: &RelPath, scope: Scope, ops: Ops) {
+        self.set().mark(path, scope, ops, now());
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    /// Marks many paths and wakes the lane.
+    pub fn mark_all(&self, marks: impl IntoIterator<Item = Mark>) {
+        {
+            let mut set = self.set();
+            for mark in marks {
+                set.mark(&mark.path, mark.scope, mark.ops, now());
+            }
+        }
+        self.wake();
+    }
+
+    /// Has the lane look at its set.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Resolves when everything marked so far has arrived. What waits for a quiet moment goes at once, and what waits for another attempt
+    /// is tried now.
+    pub fn flush(&self) -> oneshot::Receiver<()> {
+        let (done, arrived) = oneshot::channel();
+        let barrier = self.set().newest_stamp();
+        lock(&self.flushes).push(Flush { barrier, done, heard: false });
+        self.wake();
+        arrived
+    }
+
+    /// Settles by other times from now on.
+    pub fn settle(&self, settle: Settle) {
+        self.set().settle(settle);
+    }
+
+    /// Everything that has not arrived, for the next start. The lane must have ended.
+    pub fn drain(&self) -> Vec<Taken> {
+        self.set().cut(Stamp::MAX / 2, usize::MAX, Stamp::MAX)
+    }
+
+    /// What `status` shows.
+    pub fn status(&self) -> TargetStatus {
+        let (pending, oldest) = {
+            let set = self.set();
+            (set.len() as u64, set.oldest())
+        };
+        self.report().status(self.changes.load(Relaxed), pending, oldest, now())
+    }
+
+    pub(super) fn set(&self) -> MutexGuard<'_, DirtySet> {
+        lock(&self.set)
+    }
+
+    pub(super) fn report(&self) -> MutexGuard<'_, LaneReport> {
+        lock(&self.report)
+    }
+}
+
+/// A thread that panicked in the middle of counting has not made the rest useless.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

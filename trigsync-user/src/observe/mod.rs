@@ -1,0 +1,7 @@
+//! What the operator sees: counters, delays and the status that `trigsync status` prints. Read from every stage, owned by none.
+
+mod report;
+mod status;
+
+pub use report::{Doing, LaneReport, Sent};
+pub use status::{CaptureStatus, DelayStatus, LaneState, Status, SyncState, SyncStatus, TargetStatus};

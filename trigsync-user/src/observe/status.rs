@@ -1,0 +1,123 @@
+//! The status of a running daemon, as `trigsync status --json` prints it. Durations are milliseconds, sizes bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// A running daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// `CARGO_PKG_VERSION` of the daemon.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Since the daemon was ready.
+    pub uptime_ms: u64,
+    /// Where changes come from.
+    pub capture: CaptureStatus,
+    /// One for each `[[sync]]`.
+    pub syncs: Vec<SyncStatus>,
+}
+
+/// The capture of a running daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CaptureStatus {
+    /// `fanotify`.
+    pub tier: String,
+    /// Events read from the kernel, those outside the roots included.
+    pub events: u64,
+    /// Events below a watched root.
+    pub changes: u64,
+    /// How often the kernel's queue overflowed; each time the roots were marked whole.
+    pub overflows: u64,
+}
+
+/// Whether a sync works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state", content = "reason")]
+pub enum SyncState {
+    /// Changes are captured and sent.
+    Running,
+    /// A guard stopped it: nothing is sent or deleted until the operator acts. The text says why and what to do.
+    Stopped(String),
+}
+
+/// One source and its targets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// The sync's name.
+    pub name: String,
+    /// The source directory.
+    pub source: String,
+    /// Whether it works.
+    #[serde(flatten)]
+    pub state: SyncState,
+    /// Its targets.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// Whether a target keeps up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaneState {
+    /// Equal to the source, as far as capture knows.
+    Ok,
+    /// Changes wait or are on their way.
+    Behind,
+    /// The last attempt failed in a way that may pass; another follows by itself.
+    Retrying,
+    /// The last attempt failed in a way that needs the operator; it is tried again slowly.
+    Held,
+}
+
+/// One target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// The target's name.
+    pub name: String,
+    /// Its address, without secrets.
+    pub address: String,
+    /// Whether it keeps up.
+    pub state: LaneState,
+    /// What is wrong, for `retrying` and `held`.
+    pub reason: Option<String>,
+    /// Since when the state is what it is.
+    pub since_ms: u64,
+    /// Marks that wait.
+    pub pending: u64,
+    /// Marks in the batches that are on their way.
+    pub in_flight: u64,
+    /// Paths that failed alone and are tried again slowly, with the reason of each; at most 100.
+    pub set_aside: Vec<(String, String)>,
+    /// Whether a full pass is running.
+    pub full_pass: bool,
+    /// Age of the oldest change that has not arrived; 0 when equal.
+    pub lag_ms: u64,
+    /// Events that were folded into marks of this target.
+    pub changes: u64,
+    /// Marks sent: arrived, or deleted.
+    pub sent: u64,
+    /// Batches sent.
+    pub batches: u64,
+    /// rsync processes started.
+    pub processes: u64,
+    /// Bytes that rsync wrote to the other side.
+    pub bytes: u64,
+    /// Failed attempts.
+    pub failures: u64,
+    /// How long changes took from the event to the end of the rsync that carried them.
+    pub delay: DelayStatus,
+}
+
+/// A distribution of delays.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct DelayStatus {
+    /// Marks measured.
+    pub count: u64,
+    /// Half arrived within.
+    pub p50_ms: f64,
+    /// 99 % arrived within.
+    pub p99_ms: f64,
+    /// The slowest.
+    pub max_ms: f64,
+    /// Of the last batch, its oldest mark.
+    pub last_ms: f64,
+}

@@ -1,0 +1,96 @@
+//! What stands at a path of the source now, without following a symbolic link.
+//!
+//! Paths are asked for in sorted order: the directories of the last path stay open, so that one batch opens each directory once.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, openat},
+    sys::stat::{Mode, SFlag, fstatat},
+};
+
+use crate::model::{RelPath, RelPathBuf};
+
+/// What was found for a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The path exists.
+    Present(Kind),
+    /// A parent is no directory: it stands for everything that was below it.
+    Blocked(RelPathBuf),
+    /// Missing, from this path on: the path itself or its topmost missing parent.
+    Missing(RelPathBuf),
+}
+
+/// What kind of thing exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file of so many bytes.
+    File(u64),
+    /// A symbolic link, fifo, socket or device; or something that could not be looked at, which rsync is to report.
+    Other,
+}
+
+/// A root that is being looked at.
+pub(super) struct Lookup {
+    root: OwnedFd,
+    /// The directories of the last path, outermost first.
+    open: Vec<(RelPathBuf, OwnedFd)>,
+    /// The parent at which the last path ended early.
+    dead_end: Option<(RelPathBuf, bool)>,
+}
+
+impl Lookup {
+    pub fn new(root: OwnedFd) -> Self {
+        Self { root, open: Vec::new(), dead_end: None }
+    }
+
+    pub fn find(&mut self, path: &RelPath) -> Found {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Found::Present(Kind::Directory) };
+        if let Err((at, missing)) = self.enter(parent) {
+            return if missing { Found::Missing(at) } else { Found::Blocked(at) };
+        }
+        match fstatat(self.innermost(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Found::Present(match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+                SFlag::S_IFDIR => Kind::Directory,
+                SFlag::S_IFREG => Kind::File(u64::try_from(stat.st_size).unwrap_or(0)),
+                _ => Kind::Other,
+            }),
+            Err(Errno::ENOENT) => Found::Missing(path.to_owned()),
+            Err(_) => Found::Present(Kind::Other),
+        }
+    }
+
+    /// Opens the directories down to `directory`. Fails with the first that is missing (true) or no directory (false).
+    fn enter(&mut self, directory: &RelPath) -> Result<(), (RelPathBuf, bool)> {
+        if let Some((at, missing)) = &self.dead_end
+            && directory.is_within(at)
+        {
+            return Err((at.clone(), *missing));
+        }
+        self.dead_end = None;
+        while self.open.last().is_some_and(|(path, _)| !directory.is_within(path)) {
+            self.open.pop();
+        }
+        let entered = self.open.last().map_or(0, |(path, _)| path.components().count());
+        for name in directory.components().skip(entered) {
+            let path = self.open.last().map_or(RelPath::root(), |(path, _)| path).join(name);
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            match openat(self.innermost(), name, flags, Mode::empty()) {
+                Ok(fd) => self.open.push((path, fd)),
+                Err(errno) => {
+                    self.dead_end = Some((path.clone(), errno == Errno::ENOENT));
+                    return Err((path, errno == Errno::ENOENT));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn innermost(&self) -> impl AsFd + '_ {
+        self.open.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
+    }
+}

@@ -1,0 +1,65 @@
+//! Turns a batch of marks into runs of rsync, by looking at the source.
+//!
+//! - What exists is listed; what does not is listed at its topmost missing path, so that a deleted tree is one deletion.
+//! - No symbolic link is followed below the root: where a parent has become a link or a file, that parent is listed instead.
+//! - Nothing that the filter excludes is listed, and a missing path that may have been an excluded directory is left alone.
+//! - The root is opened first and must be the directory that was armed.
+
+mod lookup;
+mod runs;
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{OFlag, open},
+    sys::stat::{Mode, fstat},
+};
+
+pub use runs::{Gone, Item, Plan, PlannedRun, plan, settled};
+
+/// Which directory a root is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootIdentity {
+    device: u64,
+    inode: u64,
+}
+
+/// Why the root cannot be worked on. Nothing may be sent or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// It is not there, or cannot be opened.
+    #[error("{} cannot be opened: {source}", path.display())]
+    Open {
+        /// The root.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another directory stands in its place.
+    #[error("{} is another directory than the one that was watched: it was replaced, unmounted or mounted over", path.display())]
+    Replaced {
+        /// The root.
+        path: PathBuf,
+    },
+}
+
+/// Opens the root and tells which directory it is.
+pub fn open_root(path: &Path) -> Result<(OwnedFd, RootIdentity), RootError> {
+    let failed = |errno: nix::Error| RootError::Open { path: path.to_owned(), source: errno.into() };
+    let root = open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+    let stat = fstat(&root).map_err(failed)?;
+    Ok((root, RootIdentity { device: stat.st_dev, inode: stat.st_ino }))
+}
+
+/// Opens the root if it still is the directory `identity`.
+pub fn open_same_root(path: &Path, identity: RootIdentity) -> Result<OwnedFd, RootError> {
+    let (root, found) = open_root(path)?;
+    if found != identity {
+        return Err(RootError::Replaced { path: path.to_owned() });
+    }
+    Ok(root)
+}
