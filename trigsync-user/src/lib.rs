@@ -4,11 +4,14 @@
 //! `control` at the side, and `runtime` wires. ARCHITECTURE.md is the map.
 
 pub mod capture;
+pub mod cli;
 pub mod coalesce;
 pub mod config;
+pub mod control;
 pub mod dispatch;
 pub mod journal;
 pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod rsync;
+pub mod runtime;

@@ -1,0 +1,189 @@
+//! The arguments of every command.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{Backend, ConfigError, Overrides, RawConfig},
+    runtime::{InitialSync, Origin},
+};
+
+/// Keeps rsync targets equal to huge directory trees, change by change.
+#[derive(Debug, Parser)]
+#[command(name = "trigsync", version, max_term_width = 110)]
+pub struct Args {
+    /// Where the daemon keeps its socket, lock and backlog. Give each daemon its own.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/trigsync")]
+    pub state_dir: PathBuf,
+    /// How the log on standard error is written.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// How much is logged: error, warn, info, debug or trace.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mirror until stopped. Prints one line beginning `ready` when no change is missed any more.
+    Run(Run),
+    /// Make every target equal once, and end.
+    Sync(Definition),
+    /// Print changes below a directory as they happen.
+    Events {
+        /// The directory.
+        directory: PathBuf,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell what this machine, its kernel and the targets can do, and what is wrong.
+    Doctor {
+        /// The configuration whose sources and targets are tried.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Wait until everything that changed before now has arrived at every target.
+    Flush {
+        /// Give up after this long.
+        #[arg(long, value_name = "TIME", default_value = "60s")]
+        timeout: humantime::Duration,
+    },
+    /// Tell how far behind each target is.
+    Status {
+        /// Everything, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare sources and targets, and list what differs.
+    Verify(Verify),
+    /// Let a sync that a guard has stopped go on; what it objected to may be deleted.
+    Release {
+        /// Only this sync.
+        #[arg(long, value_name = "NAME")]
+        sync: Option<String>,
+    },
+    /// End the running daemon, and wait until it has ended.
+    Stop,
+}
+
+#[derive(Debug, Group)]
+pub struct Run {
+    #[command(flatten)]
+    pub definition: Definition,
+    /// Whether every target gets a full pass first.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub initial_sync: InitialSync,
+    /// How changes are captured.
+    #[arg(long, value_name = "TIER")]
+    pub backend: Option<Backend>,
+}
+
+/// What is mirrored: a file, or a source and its targets.
+#[derive(Debug, Group)]
+pub struct Definition {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "target"])]
+    pub config: Option<PathBuf>,
+    /// The directory that is mirrored.
+    #[arg(long, value_name = "DIR", requires = "target")]
+    pub source: Option<PathBuf>,
+    /// Where to: a directory, HOST:PATH, ssh://USER@HOST:PORT/PATH, rsync://USER@HOST:PORT/MODULE/PATH or HOST::MODULE/PATH. May be
+    /// repeated.
+    #[arg(long, value_name = "TARGET", requires = "source")]
+    pub target: Vec<String>,
+    /// Leave out what matches this gitignore pattern. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Take in again what matches this pattern. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// For rsync daemons: the file that holds the password.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// For ssh: the private key.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// A further rsync option, such as --rsync-option=--acls. May be repeated.
+    #[arg(long = "rsync-option", value_name = "OPTION", allow_hyphen_values = true)]
+    pub rsync_options: Vec<String>,
+    /// rsync's --bwlimit.
+    #[arg(long, value_name = "LIMIT")]
+    pub bandwidth_limit: Option<String>,
+    /// How many rsync processes may run against one target.
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u32>,
+    /// The largest share of a target that one batch may delete; 100% switches the guard off.
+    #[arg(long, value_name = "PERCENT")]
+    pub max_delete: Option<String>,
+}
+
+#[derive(Debug, Group)]
+pub struct Verify {
+    #[command(flatten)]
+    pub definition: Definition,
+    /// Have the running daemon send what differs, and wait until it has arrived.
+    #[arg(long)]
+    pub repair: bool,
+    /// Compare contents, not only sizes and times.
+    #[arg(long)]
+    pub checksum: bool,
+}
+
+impl Definition {
+    /// Whether anything says what is mirrored.
+    pub fn is_given(&self) -> bool {
+        self.config.is_some() || self.source.is_some()
+    }
+
+    /// Where the configuration comes from.
+    pub fn origin(&self) -> Result<Origin, ConfigError> {
+        match (&self.config, &self.source) {
+            (Some(file), _) => {
+                let absolute = std::path::absolute(file);
+                Ok(Origin::File(absolute.unwrap_or_else(|_| file.clone())))
+            }
+            (None, Some(source)) => Ok(Origin::Flags(Box::new(RawConfig::from_flags(source, &self.target)?))),
+            (None, None) => Err(ConfigError::new("--config", "say what to mirror: --config FILE, or --source DIR --target TARGET")),
+        }
+    }
+
+    /// What the flags set on top.
+    pub fn overrides(&self, backend: Option<Backend>) -> Overrides {
+        Overrides {
+            backend,
+            exclude: self.exclude.clone(),
+            include: self.include.clone(),
+            max_delete: self.max_delete.clone(),
+            password_file: self.password_file.clone(),
+            identity: self.identity.clone(),
+            rsync_options: self.rsync_options.clone(),
+            bandwidth_limit: self.bandwidth_limit.clone(),
+            connections: self.connections,
+        }
+    }
+
+    /// The options of a daemon, or of a command that does once what a daemon does.
+    pub fn options(
+        &self,
+        state_dir: &Path,
+        backend: Option<Backend>,
+        initial_sync: InitialSync,
+    ) -> Result<crate::runtime::Options, ConfigError> {
+        Ok(crate::runtime::Options {
+            origin: self.origin()?,
+            overrides: self.overrides(backend),
+            state_dir: state_dir.to_owned(),
+            initial_sync,
+        })
+    }
+}

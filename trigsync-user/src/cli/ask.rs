@@ -1,0 +1,120 @@
+//! The commands that ask the running daemon: `flush`, `status`, `release`, `stop`.
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use comfy_table::{Table, presets};
+
+use super::FAILED;
+use crate::{
+    control::{self, Request, Response, call},
+    observe::{LaneState, Status, SyncState},
+};
+
+pub fn flush(state_dir: &Path, timeout: Duration) -> anyhow::Result<ExitCode> {
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    match call(state_dir, &Request::Flush { timeout_ms })? {
+        Response::Flushed => Ok(ExitCode::SUCCESS),
+        Response::Behind { targets } => {
+            for target in targets {
+                eprintln!("trigsync: {target}");
+            }
+            Ok(ExitCode::from(FAILED))
+        }
+        other => refused(other),
+    }
+}
+
+pub fn status(state_dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    match call(state_dir, &Request::Status)? {
+        Response::Status { status } => {
+            if json {
+                println!("{}", serde_json::to_string_pretty(&status)?);
+            } else {
+                print(&status);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        other => refused(other),
+    }
+}
+
+pub fn release(state_dir: &Path, sync: Option<String>) -> anyhow::Result<ExitCode> {
+    match call(state_dir, &Request::Release { sync })? {
+        Response::Released { syncs } if syncs.is_empty() => println!("nothing was stopped"),
+        Response::Released { syncs } => println!("released: {}", syncs.join(", ")),
+        other => return refused(other),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn stop(state_dir: &Path) -> anyhow::Result<ExitCode> {
+    match control::stop(state_dir)? {
+        Response::Stopping => Ok(ExitCode::SUCCESS),
+        other => refused(other),
+    }
+}
+
+fn refused(response: Response) -> anyhow::Result<ExitCode> {
+    match response {
+        Response::Error { message } => bail!(message),
+        _ => bail!("the daemon's answer does not fit the question; is it of another version?"),
+    }
+}
+
+fn print(status: &Status) {
+    let uptime = humantime::format_duration(Duration::from_secs(status.uptime_ms / 1000));
+    println!("trigsync {}, pid {}, up {uptime}", status.version, status.pid);
+    let capture = &status.capture;
+    println!("capture {}: {} events, {} below a source, {} overflows", capture.tier, capture.events, capture.changes, capture.overflows);
+    for sync in &status.syncs {
+        println!("\n{}  {}", sync.name, sync.source);
+        if let SyncState::Stopped(reason) = &sync.state {
+            println!("  STOPPED: {reason}");
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["target", "state", "behind", "waiting", "in flight", "sent", "p50", "p99"]);
+        for target in &sync.targets {
+            table.add_row([
+                target.name.clone(),
+                word(target.state, target.full_pass).to_owned(),
+                duration(target.lag_ms),
+                target.pending.to_string(),
+                target.in_flight.to_string(),
+                target.sent.to_string(),
+                format!("{:.0} ms", target.delay.p50_ms),
+                format!("{:.0} ms", target.delay.p99_ms),
+            ]);
+        }
+        println!("{table}");
+        for target in &sync.targets {
+            if let Some(reason) = &target.reason {
+                println!("  {}: {} since {}: {reason}", target.name, word(target.state, false), duration(target.since_ms));
+            }
+            for (path, reason) in &target.set_aside {
+                println!("  {}: set aside: {path}: {reason}", target.name);
+            }
+        }
+    }
+}
+
+fn word(state: LaneState, full_pass: bool) -> &'static str {
+    match state {
+        LaneState::Ok => "ok",
+        LaneState::Behind if full_pass => "full pass",
+        LaneState::Behind => "behind",
+        LaneState::Retrying => "retrying",
+        LaneState::Held => "held",
+    }
+}
+
+fn duration(milliseconds: u64) -> String {
+    let duration = Duration::from_millis(milliseconds);
+    if milliseconds > 10_000 {
+        humantime::format_duration(Duration::from_secs(duration.as_secs()))
+    } else {
+        humantime::format_duration(duration)
+    }
+    .to_string()
+}

@@ -1,0 +1,63 @@
+//! The command line: what each command prints, and its exit code.
+//!
+//! 0 fine, 1 it failed, 2 usage, configuration or no daemon, 3 a guard stopped it. Every failure is one line on standard error.
+
+mod args;
+mod ask;
+mod doctor;
+mod events;
+mod run;
+mod sync;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Command, LogFormat};
+
+use crate::{config::ConfigError, control::ClientError, runtime::RuntimeError};
+
+/// It failed.
+const FAILED: u8 = 1;
+/// Usage, configuration, or no daemon.
+const WRONG: u8 = 2;
+/// A guard stopped it.
+const GUARDED: u8 = 3;
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    start_log(&args);
+    let result = match args.command {
+        Command::Run(run) => run::run(&args.state_dir, run),
+        Command::Sync(definition) => sync::sync(&args.state_dir, &definition),
+        Command::Events { directory, json } => events::events(&directory, json),
+        Command::Doctor { config } => doctor::doctor(&args.state_dir, config.as_deref()),
+        Command::Flush { timeout } => ask::flush(&args.state_dir, timeout.into()),
+        Command::Status { json } => ask::status(&args.state_dir, json),
+        Command::Verify(verify) => verify::verify(&args.state_dir, &verify),
+        Command::Release { sync } => ask::release(&args.state_dir, sync),
+        Command::Stop => ask::stop(&args.state_dir),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("trigsync: {error:#}");
+        let wrong = error.is::<ConfigError>() || error.is::<ClientError>() || matches!(error.downcast_ref(), Some(RuntimeError::Config(_)));
+        ExitCode::from(if wrong { WRONG } else { FAILED })
+    })
+}
+
+fn start_log(args: &Args) {
+    let filter = EnvFilter::new(args.log_level.to_string());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// A runtime for commands that wait for little.
+fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

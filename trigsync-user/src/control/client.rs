@@ -1,0 +1,58 @@
+//! The asking side. Blocks.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use super::{LONGEST, Request, Response, socket_path};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no trigsync daemon answers at {}; start it with `trigsync run`, or name its --state-dir", socket.display())]
+    NoDaemon {
+        /// The socket.
+        socket: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the daemon went away before it answered")]
+    Io(#[from] io::Error),
+    /// The answer is no answer: another version.
+    #[error("the daemon's answer cannot be read; is it of another version?")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Asks the daemon of a state directory.
+pub fn call(state_dir: &Path, request: &Request) -> Result<Response, ClientError> {
+    Ok(ask(state_dir, request)?.0)
+}
+
+/// Has the daemon end, and waits until it has.
+pub fn stop(state_dir: &Path) -> Result<Response, ClientError> {
+    let (response, mut connection) = ask(state_dir, &Request::Stop)?;
+    if let Response::Stopping = response {
+        // Closed by the kernel when the process is gone; how does not matter.
+        let _ = connection.read_to_end(&mut Vec::new());
+    }
+    Ok(response)
+}
+
+fn ask(state_dir: &Path, request: &Request) -> Result<(Response, BufReader<UnixStream>), ClientError> {
+    let socket = socket_path(state_dir);
+    let mut connection = UnixStream::connect(&socket).map_err(|source| ClientError::NoDaemon { socket, source })?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    connection.write_all(&line)?;
+    let mut reader = BufReader::new(connection);
+    let mut answer = Vec::new();
+    Read::take(&mut reader, LONGEST).read_until(b'\n', &mut answer)?;
+    if answer.is_empty() {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok((serde_json::from_slice(&answer)?, reader))
+}

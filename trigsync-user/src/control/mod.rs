@@ -1,0 +1,91 @@
+//! The control socket: one request a connection, as a line of JSON, and one line of JSON for an answer.
+//!
+//! The socket stands in the state directory, readable and writable by its owner only.
+
+mod client;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{ClientError, call, stop};
+pub use server::{Call, serve};
+
+use crate::{config::RawConfig, model::RelPathBuf, observe::Status};
+
+/// What a client may ask.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// How far behind is each target?
+    Status,
+    /// Answer when everything that changed before this has arrived everywhere.
+    Flush {
+        /// Give up after so many milliseconds.
+        timeout_ms: u64,
+    },
+    /// Let what a guard has stopped go on.
+    Release {
+        /// One sync; all where there is none.
+        sync: Option<String>,
+    },
+    /// Look at these paths again, content included.
+    Mark {
+        /// The sync.
+        sync: String,
+        /// One of its targets.
+        target: String,
+        /// Relative to the source.
+        paths: Vec<RelPathBuf>,
+    },
+    /// The configuration that the daemon runs with.
+    Config,
+    /// End.
+    Stop,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "kebab-case")]
+pub enum Response {
+    /// To `status`.
+    Status {
+        /// All of it.
+        status: Box<Status>,
+    },
+    /// To `flush`: everything has arrived.
+    Flushed,
+    /// To `flush`: not everything has.
+    Behind {
+        /// One line for every target that is behind, with the reason.
+        targets: Vec<String>,
+    },
+    /// To `release`.
+    Released {
+        /// The syncs that go on.
+        syncs: Vec<String>,
+    },
+    /// To `mark`.
+    Marked,
+    /// To `config`.
+    Config {
+        /// As written, with what the command line set on top.
+        config: Box<RawConfig>,
+    },
+    /// To `stop`: the connection closes when the daemon has ended.
+    Stopping,
+    /// The request cannot be met.
+    Error {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Where the socket of a state directory is.
+pub fn socket_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
+}
+
+/// Requests and answers beyond this many bytes are refused.
+const LONGEST: u64 = 64 << 20;

@@ -1,0 +1,7 @@
+//! The `trigsync` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trigsync::cli::main()
+}

@@ -1,0 +1,292 @@
+//! The daemon's own loop: signals, control requests, the end of capture.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use futures_util::future::join_all;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+
+use super::{
+    InitialSync, Options, RuntimeError, StateDir,
+    fan_out::{FanOut, Table, everything},
+    sync::{RunningLane, RunningSync},
+};
+use crate::{
+    capture::{Capture, Tier, WatchedRoot, fanotify::Fanotify},
+    config::{Backend, Config, RawConfig, SyncConfig},
+    control::{Call, serve},
+    dispatch::SyncContext,
+    journal::Backlog,
+    model::RootId,
+    plan::open_root,
+    rsync::Rsync,
+};
+
+/// A running daemon.
+pub struct Daemon {
+    pub(super) options: Options,
+    pub(super) raw: RawConfig,
+    pub(super) config: Config,
+    pub(super) capture: Arc<Capture>,
+    pub(super) syncs: Vec<RunningSync>,
+    pub(super) started: Instant,
+    state_dir: StateDir,
+    table: Table,
+    rsync: Rsync,
+    calls: mpsc::Receiver<Call>,
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    last_root: u32,
+}
+
+/// What wakes the daemon.
+enum Wake {
+    Call(Call),
+    Hangup,
+    Stop,
+    CaptureEnded(Arc<str>),
+}
+
+impl Daemon {
+    /// Checks everything, arms capture and starts the lanes. When it returns, no change is missed any more.
+    pub async fn start(options: Options) -> Result<Self, RuntimeError> {
+        let (raw, config) = options.configuration()?;
+        let rsync = Rsync::probe(&config.daemon.rsync)?;
+        let state_dir = StateDir::take(&options.state_dir)?;
+        let io = |what: &str| {
+            let what = what.to_owned();
+            move |source| RuntimeError::Io { what, source }
+        };
+        let [hangup, terminate, interrupt] = [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let table = Table::default();
+        let source = match config.daemon.backend {
+            Backend::Auto | Backend::Fanotify => Box::new(Fanotify::new(config.daemon.unlimited_queue)?),
+        };
+        let capture = Arc::new(Capture::spawn(source, Box::new(FanOut::new(table.clone())))?);
+        let (call, calls) = mpsc::channel(16);
+        let mut daemon = Self {
+            raw,
+            config,
+            capture,
+            syncs: Vec::new(),
+            started: Instant::now(),
+            table,
+            rsync,
+            calls,
+            hangup: hangup.map_err(io("cannot handle SIGHUP"))?,
+            terminate: terminate.map_err(io("cannot handle SIGTERM"))?,
+            interrupt: interrupt.map_err(io("cannot handle SIGINT"))?,
+            last_root: 0,
+            options,
+            state_dir,
+        };
+        daemon.start_syncs().await?;
+        serve(daemon.state_dir.path(), call).map_err(io("cannot listen on the control socket"))?;
+        Ok(daemon)
+    }
+
+    async fn start_syncs(&mut self) -> Result<(), RuntimeError> {
+        let backlog = Backlog::read(self.state_dir.path()).unwrap_or_else(|error| {
+            tracing::warn!("{error}; a full pass covers what it held");
+            Backlog::default()
+        });
+        let full_pass = match self.options.initial_sync {
+            // This tier captures nothing while the daemon is down.
+            InitialSync::Always | InitialSync::Auto => true,
+            InitialSync::Never => false,
+        };
+        tracing::info!(
+            "initial sync {:?}: {}",
+            self.options.initial_sync,
+            if full_pass {
+                "a full pass to every target, for changes made while nothing was captured"
+            } else {
+                "none; only what the last stop left unsent is replayed"
+            }
+        );
+        for config in self.config.syncs.clone() {
+            let sync = self.start_sync(config, HashMap::new()).await?;
+            sync.mark_missed(&backlog, full_pass);
+            self.syncs.push(sync);
+        }
+        Ok(())
+    }
+
+    /// Arms a root and starts its lanes; those in `kept` go on with what they had.
+    async fn start_sync(
+        &mut self,
+        config: SyncConfig,
+        mut kept: HashMap<String, Arc<crate::dispatch::LaneShared>>,
+    ) -> Result<RunningSync, RuntimeError> {
+        self.last_root += 1;
+        let id = RootId(self.last_root);
+        let (_, identity) = open_root(&config.source)?;
+        let context = Arc::new(SyncContext::new(Arc::new(config), identity));
+        let config = &context.config;
+        let shared: Vec<_> =
+            config.targets.iter().map(|target| kept.remove(&target.name).unwrap_or_else(|| RunningLane::share(config, target))).collect();
+        self.table.enter(id, context.clone(), shared.clone());
+        if let Err(error) = self.capture.add_root(id, self.watched(config)).await {
+            self.table.remove(id);
+            return Err(error.into());
+        }
+        let grace = self.config.daemon.stop_timeout;
+        let lanes = config
+            .targets
+            .iter()
+            .zip(shared)
+            .map(|(target, shared)| RunningLane::start(&context, target.clone(), shared, &self.rsync, grace));
+        Ok(RunningSync { id, lanes: lanes.collect(), context: context.clone() })
+    }
+
+    fn watched(&self, config: &SyncConfig) -> WatchedRoot {
+        let hidden = Some(self.state_dir.path()).filter(|path| path.starts_with(&config.source));
+        WatchedRoot {
+            path: config.source.clone(),
+            hidden: hidden.map(ToOwned::to_owned).into_iter().collect(),
+            cross_mounts: config.cross_mounts,
+        }
+    }
+
+    /// Which tier captures.
+    pub fn tier(&self) -> Tier {
+        self.capture.tier()
+    }
+
+    /// The configuration that runs.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Works until a signal, `trigsync stop` or the end of capture.
+    pub async fn run(mut self) -> Result<(), RuntimeError> {
+        let ended = self.capture.ended();
+        tokio::pin!(ended);
+        let mut stopping = None;
+        let result = loop {
+            let wake = tokio::select! {
+                Some(call) = self.calls.recv() => Wake::Call(call),
+                Some(()) = self.hangup.recv() => Wake::Hangup,
+                Some(()) = self.terminate.recv() => Wake::Stop,
+                Some(()) = self.interrupt.recv() => Wake::Stop,
+                why = &mut ended => Wake::CaptureEnded(why),
+            };
+            match wake {
+                Wake::Call(call) => {
+                    if let Some(answer) = self.answer(call).await {
+                        stopping = Some(answer);
+                        break Ok(());
+                    }
+                }
+                Wake::Hangup => self.reload().await,
+                Wake::Stop => break Ok(()),
+                Wake::CaptureEnded(why) => break Err(RuntimeError::CaptureEnded(why.to_string())),
+            }
+        };
+        if let Some(answer) = stopping {
+            // The client may have gone; the daemon ends all the same.
+            let _ = answer.send(crate::control::Response::Stopping);
+        }
+        self.finish().await;
+        result
+    }
+
+    async fn finish(self) {
+        tracing::info!("stopping: waiting up to {} for what is in flight", humantime::format_duration(self.config.daemon.stop_timeout));
+        // What was changed before the stop is in the sets before they are written.
+        if let Err(error) = self.capture.barrier().await {
+            tracing::warn!("{error}");
+        }
+        let unsent: Vec<_> = join_all(self.syncs.into_iter().map(RunningSync::stop)).await.into_iter().flatten().collect();
+        match Backlog::write(self.state_dir.path(), unsent) {
+            Ok(()) => tracing::info!("stopped"),
+            Err(error) => tracing::error!("what was left unsent could not be written: {error}; the next start needs --initial-sync always"),
+        }
+    }
+
+    /// Reads the configuration again; what did not change keeps running. A wrong configuration changes nothing.
+    async fn reload(&mut self) {
+        let (raw, config) = match self.options.configuration() {
+            Ok(read) => read,
+            Err(error) => return tracing::error!("the configuration was not reloaded: {error}"),
+        };
+        if config.daemon != self.config.daemon {
+            tracing::warn!("daemon-wide keys have changed; they take effect at the next start");
+        }
+        let mut old: Vec<_> = std::mem::take(&mut self.syncs);
+        for new in config.syncs.clone() {
+            let index = old.iter().position(|sync| sync.context.config.name == new.name);
+            let running = index.map(|index| old.swap_remove(index));
+            match self.replace(running, new).await {
+                Ok(sync) => self.syncs.push(sync),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        for sync in old {
+            tracing::info!("sync {} is no longer configured", sync.context.config.name);
+            self.forget(sync.id).await;
+            sync.stop().await;
+        }
+        (self.raw, self.config.syncs) = (raw, config.syncs);
+        tracing::info!("the configuration was reloaded");
+    }
+
+    /// Brings one sync to its new configuration.
+    async fn replace(&mut self, running: Option<RunningSync>, new: SyncConfig) -> Result<RunningSync, RuntimeError> {
+        let Some(running) = running else {
+            tracing::info!("sync {} is new: a full pass", new.name);
+            let sync = self.start_sync(new, HashMap::new()).await?;
+            sync.mark_missed(&Backlog::default(), true);
+            return Ok(sync);
+        };
+        let stopped = running.context.gate().stopped.is_some();
+        if *running.context.config == new && !stopped {
+            return Ok(running);
+        }
+        let old = running.context.config.clone();
+        // The same paths are watched and meant: what a lane has collected stays good.
+        let same_tree = old.source == new.source && old.filter == new.filter && old.cross_mounts == new.cross_mounts && !stopped;
+        let id = running.id;
+        let lanes = join_all(running.lanes.into_iter().map(RunningLane::stop)).await;
+        let mut kept = HashMap::new();
+        for (target, shared) in lanes {
+            let stays = new.targets.iter().any(|other| other.name == target.name && other.address == target.address);
+            if same_tree && stays {
+                shared.settle(new.settle);
+                kept.insert(target.name, shared);
+            }
+        }
+        let names: Vec<_> = kept.keys().cloned().collect();
+        let result = self.start_sync(new, kept).await;
+        self.forget(id).await;
+        let sync = result?;
+        for lane in sync.lanes.iter().filter(|lane| !names.contains(&lane.target.name)) {
+            tracing::info!("sync {}: a full pass to {}", sync.context.config.name, lane.target.name);
+            lane.shared.mark_all([everything()]);
+        }
+        Ok(sync)
+    }
+
+    async fn forget(&self, id: RootId) {
+        self.table.remove(id);
+        if let Err(error) = self.capture.remove_root(id).await {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Lets a stopped sync go on. Where its root was lost it is armed again, and everything is compared.
+    pub(super) async fn release(&self, sync: &RunningSync) -> Result<(), RuntimeError> {
+        let (_, identity) = open_root(&sync.context.config.source)?;
+        let gate = sync.context.gate();
+        if gate.root_lost || gate.root != identity {
+            self.capture.remove_root(sync.id).await?;
+            self.capture.add_root(sync.id, self.watched(&sync.context.config)).await?;
+            sync.mark_missed(&Backlog::default(), true);
+        }
+        sync.context.release(identity);
+        Ok(())
+    }
+}
