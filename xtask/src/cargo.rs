@@ -1,0 +1,73 @@
+//! Calls to cargo: where the workspace is, and how a binary of it is built and found.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// How much cargo optimises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// `target/debug`.
+    Dev,
+    /// `target/release`.
+    Release,
+}
+
+/// The workspace that this xtask was built from.
+pub fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the workspace").to_owned()
+}
+
+/// A cargo command in the workspace: the cargo that runs us where there is one.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace_root()).stdin(Stdio::null());
+    command
+}
+
+/// Builds one binary and returns where cargo says it put it, whatever the target directory is.
+pub fn build_binary(package: &str, binary: &str, profile: Profile) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--message-format=json-render-diagnostics", "--package", package, "--bin", binary]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo does not start")?;
+    let messages = BufReader::new(child.stdout.take().expect("standard output is piped"));
+    let mut found = None;
+    for line in messages.lines() {
+        found = executable(&line.context("reading what cargo says")?, binary).or(found);
+    }
+    if !child.wait()?.success() {
+        bail!("{binary} does not build; cargo says why above");
+    }
+    found.with_context(|| format!("cargo built {binary} but does not say where it is"))
+}
+
+/// The path of `binary`, where one line of cargo's JSON messages tells it.
+fn executable(message: &str, binary: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    if message["reason"] != "compiler-artifact" || message["target"]["name"] != binary {
+        return None;
+    }
+    message["executable"].as_str().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_artifact_of_the_binary_names_the_executable() {
+        let artifact = r#"{"reason":"compiler-artifact","target":{"name":"trigsync"},"executable":"/t/release/trigsync"}"#;
+        assert_eq!(executable(artifact, "trigsync"), Some("/t/release/trigsync".into()));
+        assert_eq!(executable(artifact, "other"), None);
+        assert_eq!(executable(r#"{"reason":"compiler-artifact","target":{"name":"trigsync"},"executable":null}"#, "trigsync"), None);
+        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#, "trigsync"), None);
+        assert_eq!(executable("not json", "trigsync"), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! Tools of the system: which are missing, and the package manager that brings them.
+//!
+//! Nothing is installed that is there already, and what is about to be run is printed first.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::privilege;
+
+/// A program, and the packages that hold it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// The program's name.
+    pub program: &'static str,
+    /// Debian's package.
+    apt: &'static str,
+    /// Fedora's and RHEL's.
+    dnf: &'static str,
+    /// SUSE's.
+    zypper: &'static str,
+    /// Alpine's.
+    apk: &'static str,
+    /// Arch's.
+    pacman: &'static str,
+}
+
+impl Tool {
+    /// A package that has the same name everywhere.
+    const fn same(program: &'static str, package: &'static str) -> Self {
+        Self { program, apt: package, dnf: package, zypper: package, apk: package, pacman: package }
+    }
+}
+
+/// What trigsync itself needs.
+pub const RSYNC: Tool = Tool::same("rsync", "rsync");
+
+/// What the tests need.
+pub const FOR_TESTS: [Tool; 8] = [
+    RSYNC,
+    Tool { pacman: "openssh", zypper: "openssh-server", ..Tool::same("sshd", "openssh-server") },
+    SSH,
+    Tool { program: "ssh-keygen", ..SSH },
+    Tool::same("git", "git"),
+    Tool::same("setfacl", "acl"),
+    Tool::same("setfattr", "attr"),
+    Tool::same("mkfs.ext4", "e2fsprogs"),
+];
+
+const SSH: Tool =
+    Tool { program: "ssh", apt: "openssh-client", dnf: "openssh-clients", zypper: "openssh-clients", apk: "openssh", pacman: "openssh" };
+
+/// What makes more tests run: not every distribution has them, and a test that finds none is skipped.
+pub const WELCOME_FOR_TESTS: [Tool; 2] =
+    [Tool::same("mkfs.xfs", "xfsprogs"), Tool { zypper: "btrfsprogs", ..Tool::same("mkfs.btrfs", "btrfs-progs") }];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PackageManager {
+    Apt,
+    Dnf,
+    Yum,
+    Zypper,
+    Apk,
+    Pacman,
+}
+
+impl PackageManager {
+    /// In the order in which they are looked for: a machine with dnf often has yum as another name for it.
+    const ALL: [Self; 6] = [Self::Apt, Self::Dnf, Self::Yum, Self::Zypper, Self::Apk, Self::Pacman];
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Apt => "apt-get",
+            Self::Dnf => "dnf",
+            Self::Yum => "yum",
+            Self::Zypper => "zypper",
+            Self::Apk => "apk",
+            Self::Pacman => "pacman",
+        }
+    }
+
+    fn package(self, tool: &Tool) -> &'static str {
+        match self {
+            Self::Apt => tool.apt,
+            Self::Dnf | Self::Yum => tool.dnf,
+            Self::Zypper => tool.zypper,
+            Self::Apk => tool.apk,
+            Self::Pacman => tool.pacman,
+        }
+    }
+
+    /// Brings the lists up to date, where installing does not do so itself.
+    fn refresh(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Apt => Some(&["apt-get", "update", "--quiet=2"]),
+            Self::Dnf | Self::Yum | Self::Zypper | Self::Apk | Self::Pacman => None,
+        }
+    }
+
+    fn install(self, tools: &[Tool]) -> Vec<&'static str> {
+        let mut words: Vec<_> = match self {
+            // dpkg must not ask questions; sudo drops the environment, so the variable is an argument of env.
+            Self::Apt => {
+                vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends"]
+            }
+            Self::Dnf => vec!["dnf", "install", "--assumeyes", "--quiet"],
+            Self::Yum => vec!["yum", "install", "--assumeyes", "--quiet"],
+            Self::Zypper => vec!["zypper", "--non-interactive", "install"],
+            Self::Apk => vec!["apk", "add", "--no-cache", "--quiet"],
+            Self::Pacman => vec!["pacman", "--sync", "--refresh", "--noconfirm", "--needed"],
+        };
+        for tool in tools {
+            let package = self.package(tool);
+            if !words.contains(&package) {
+                words.push(package);
+            }
+        }
+        words
+    }
+}
+
+/// Whether a program of this name can be started.
+pub fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // A user's PATH often lacks the directories that sshd and mkfs are in.
+    let further = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(further).any(|directory| is_program(&directory.join(program)))
+}
+
+fn is_program(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file()
+}
+
+/// Those that are not there.
+pub fn missing(tools: &[Tool]) -> Vec<Tool> {
+    tools.iter().filter(|tool| !on_path(tool.program)).copied().collect()
+}
+
+/// Installs what is missing, having said so. An error where a tool is still missing afterwards.
+pub fn require(tools: &[Tool]) -> Result<()> {
+    let wanted = missing(tools);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let names = programs(&wanted);
+    let Some(manager) = PackageManager::ALL.into_iter().find(|manager| on_path(manager.program())) else {
+        let known = PackageManager::ALL.map(PackageManager::program).join(", ");
+        bail!("{names}: not here, and no package manager that xtask knows ({known}) to install it with; install it and run this again");
+    };
+    println!("{names}: not here; installing with {}", manager.program());
+    if let Some(refresh) = manager.refresh()
+        && let Err(error) = run(refresh)
+    {
+        // The lists that are there may do.
+        println!("{error:#}; going on with the lists of packages that are there");
+    }
+    run(&manager.install(&wanted))?;
+    let wanted = missing(&wanted);
+    if !wanted.is_empty() {
+        bail!("{} installed its packages, but {} is still not there", manager.program(), programs(&wanted));
+    }
+    Ok(())
+}
+
+fn programs(tools: &[Tool]) -> String {
+    tools.iter().map(|tool| tool.program).collect::<Vec<_>>().join(", ")
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    let (program, arguments) = words.split_first().context("an empty command")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let mut command = privilege::as_root(command)?;
+    println!("  {}{}", if privilege::is_root() { "" } else { "sudo " }, words.join(" "));
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{program} does not start"))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", words.join(" "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_that_holds_two_programs_is_named_once() {
+        let words = PackageManager::Pacman.install(&FOR_TESTS);
+        assert_eq!(words.iter().filter(|word| **word == "openssh").count(), 1);
+        let words = PackageManager::Apt.install(&FOR_TESTS);
+        assert_eq!(words.iter().filter(|word| **word == "openssh-client").count(), 1);
+        assert!(words.contains(&"openssh-server"));
+    }
+
+    #[test]
+    fn every_manager_asks_no_questions() {
+        for (manager, quiet) in
+            PackageManager::ALL.into_iter().zip(["--yes", "--assumeyes", "--assumeyes", "--non-interactive", "add", "--noconfirm"])
+        {
+            let words = manager.install(&[RSYNC]);
+            assert!(words.contains(&quiet), "{words:?}");
+            assert_eq!(words.last(), Some(&"rsync"));
+            assert!(words.contains(&manager.program()));
+        }
+    }
+
+    #[test]
+    fn programs_are_found_and_missed() {
+        assert!(on_path("sh"));
+        assert!(!on_path("no-such-program-anywhere"));
+        assert!(missing(&[Tool::same("sh", "sh")]).is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! A child process that cannot outlive us.
+//!
+//! - It leads a process group of its own, so what it forked goes with it, and a Ctrl-C at the terminal reaches only us: we decide.
+//! - It is signalled by the number of its group while it is not yet reaped, so the number cannot belong to anyone else.
+
+use std::{
+    os::unix::process::CommandExt,
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::Pid,
+};
+
+/// How long a child may take to end by itself after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running child; ended when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Starts the command with nothing on its standard input.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let child = command
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{} does not start", command.get_program().display()))?;
+        Ok(Self { child })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child's standard output, where it was piped and not taken before.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("waiting for a child")
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Whether the child has ended; it stays a zombie, so that its number stays ours.
+    fn is_dead(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        !matches!(waitid(Id::Pid(self.group()), flags), Ok(WaitStatus::StillAlive))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // Errors mean that it has ended already, which is what we want.
+        let _ = killpg(self.group(), Signal::SIGTERM);
+        let deadline = Instant::now() + GRACE;
+        while !self.is_dead() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let _ = killpg(self.group(), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+
+    #[test]
+    fn what_a_child_forked_ends_with_it() {
+        let mut script = Command::new("sh");
+        script.args(["-c", "sleep 600 & echo $!; wait"]).stdout(Stdio::piped());
+        let mut running = Running::start(&mut script).unwrap();
+        let mut line = String::new();
+        BufReader::new(running.stdout().unwrap()).read_line(&mut line).unwrap();
+        let grandchild = Pid::from_raw(line.trim().parse().unwrap());
+        let parent = running.group();
+        drop(running);
+        assert!(nix::sys::signal::kill(parent, None).is_err());
+        // The grandchild is reaped by init, which may take a moment, or stays a zombie where there is none.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while is_running(grandchild) {
+            assert!(Instant::now() < deadline, "{grandchild} is still there");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_running(pid: Pid) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+}
