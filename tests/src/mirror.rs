@@ -23,8 +23,8 @@ use crate::{
     trigsync,
 };
 
-/// How long the daemon may take until it is ready.
-const READY: Duration = Duration::from_secs(30);
+/// How long the daemon may take until it is ready: under an emulator the kernel looks long at programs.
+const READY: Duration = Duration::from_secs(180);
 
 /// How long a flush may take where a test does not say otherwise.
 pub const ARRIVAL: Duration = Duration::from_secs(60);

@@ -1,4 +1,5 @@
-//! The temporary directory of one test: source, target, state, configuration and logs, removed at the end.
+//! The temporary directory of one test: source, target, state, configuration and logs, removed at the end, with what a capture
+//! left in the kernel.
 
 use std::{
     fs,
@@ -7,6 +8,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use trigsync::capture::ebpf;
 
 /// A directory of its own for one test.
 pub struct Room {
@@ -17,7 +19,12 @@ impl Room {
     /// An empty room. It may be entered by every user, since servers drop to other ones.
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("trigsync-test-").tempdir().expect("a temporary directory");
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// [`new`](Self::new), in a directory on the file system in question.
+    pub fn new_in(dir: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("trigsync-test-").tempdir_in(dir).expect("a temporary directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod of our own directory");
         Self { directory }
     }
@@ -60,5 +67,14 @@ impl Room {
         fs::write(&path, content).expect("a file in the room");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod of our own file");
         path
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // A capture that outlives its daemon would outlive the room too.
+        if let Ok(state) = self.directory.path().join("state").canonicalize() {
+            let _ = ebpf::uninstall(&ebpf::pin_directory(&state));
+        }
     }
 }

@@ -15,10 +15,11 @@ pub fn target_directory() -> PathBuf {
     profile_directory().parent().expect("target/PROFILE").to_owned()
 }
 
-/// `target/PROFILE`: a test is `target/PROFILE/deps/NAME-HASH`.
+/// `target/PROFILE`: a test is `target/PROFILE/deps/NAME-HASH`, a program beside the binary itself.
 fn profile_directory() -> PathBuf {
     let test = env::current_exe().expect("a test has a path");
-    test.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned()
+    let beside = test.parent().expect("a program is in a directory");
+    if beside.ends_with("deps") { beside.parent().expect("target/PROFILE/deps").to_owned() } else { beside.to_owned() }
 }
 
 /// The binary: `TRIGSYNC_BIN`, or the one beside the tests. A missing one fails the test.

@@ -94,7 +94,7 @@ fn bad_flags_are_refused() {
     }
     let room = Room::new();
     let [source, target] = [room.source(), room.target()].map(|path| path.display().to_string());
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["run"], "--source"),
         (&["run", "--source", &source], "--target"),
         (&["run", "--target", &target], "--source"),
@@ -102,6 +102,8 @@ fn bad_flags_are_refused() {
         (&["run", "--source", &source, "--target", "rsync://127.0.0.1"], "rsync://127.0.0.1"),
         (&["run", "--source", &source, "--target", &target, "--max-delete", "150%"], "150"),
         (&["run", "--source", &source, "--target", &target, "--initial-sync", "sometimes"], "sometimes"),
+        (&["run", "--source", &source, "--target", &target, "--backend", "ebpf-fexit"], "ebpf-kprobe"),
+        (&["run", "--source", &source, "--target", &target, "--btf", "/no/such/btf"], "/no/such/btf"),
         (&["run", "--config", "/no/such/file.toml"], "/no/such/file.toml"),
         (&["flush", "--timeout", "soon"], "soon"),
         (&["mirror"], "mirror"),
@@ -141,14 +143,18 @@ fn without_privilege_it_names_the_capability() {
     for directory in [room.source(), room.target(), room.directory("state"), room.directory("cwd")] {
         chown(directory, Some(65534), Some(65534)).expect("chown as root");
     }
-    let setpriv = |flags: &[&str]| {
+    let setpriv = |flags: &[&str], backend: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(flags).arg(&program).arg("--state-dir").arg(room.state()).arg("run").current_dir(room.at("cwd"));
-        command.args(source_and_targets(&room.source(), &[plain(&room.target())]));
+        command.args(source_and_targets(&room.source(), &[plain(&room.target())])).args(backend);
         Outcome::of(&mut command, Duration::from_secs(20))
     };
-    let nobody = setpriv(&["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
-    let root_without = setpriv(&["--bounding-set=-sys_admin", "--inh-caps=-all"]);
+    let is_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let nobody = setpriv(&is_nobody, &[]);
+    let root_without = setpriv(&["--bounding-set=-sys_admin", "--inh-caps=-all"], &["--backend", "fanotify"]);
+    let ebpf = setpriv(&is_nobody, &["--backend", "ebpf"]);
+    let names_one_for_ebpf = ["CAP_BPF", "CAP_SYS_ADMIN"].iter().any(|capability| ebpf.stderr.contains(capability));
+    assert!(ebpf.code == 1 && names_one_for_ebpf && ebpf.stderr.contains("backend = \"auto\""), "{ebpf}");
     for outcome in [nobody, root_without] {
         assert!([1, 2].contains(&outcome.code), "{outcome}");
         assert!(outcome.stderr.contains("CAP_SYS_ADMIN"), "it names the capability: {outcome}");
@@ -200,12 +206,22 @@ fn a_daemons_life() {
     let (source, target) = (room.source(), room.target());
     tree::web_site(&source);
     let mut mirror = Launch::flags(&room, &source, &[plain(&target)]).start();
-    for word in ["ready", "tier=fanotify", &format!("roots={}", source.display()), "targets=1"] {
+    let tier = mirror.ready.split_whitespace().find_map(|word| word.strip_prefix("tier=")).unwrap_or_default().to_owned();
+    assert!(["ebpf-fexit", "ebpf-kprobe", "fanotify"].contains(&&*tier), "{}", mirror.ready);
+    for word in ["ready", &format!("roots={}", source.display()), "targets=1"] {
         assert!(mirror.ready.contains(word), "{word:?} is missing in the ready line: {}", mirror.ready);
     }
     mirror.flush();
     let status = mirror.status();
-    assert_eq!(status.0["capture"]["tier"], "fanotify");
+    assert_eq!(status.0["capture"]["tier"], *tier);
+    assert!(status.0["capture"]["lacks"].is_array(), "{:?}", status.0["capture"]);
+    let better = status.0["capture"]["passed_over"].as_array().map_or(0, Vec::len);
+    assert_eq!(
+        better,
+        ["ebpf-fexit", "ebpf-kprobe", "fanotify"].iter().position(|name| *name == tier).unwrap(),
+        "{:?}",
+        status.0["capture"]
+    );
     let site = status.sync("source");
     assert_eq!(site["state"], "running");
     assert_eq!(site["targets"][0]["state"], "ok");

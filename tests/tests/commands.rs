@@ -150,6 +150,23 @@ fn events_prints_changes() {
 }
 
 #[test]
+fn what_a_capture_left_in_the_kernel_is_removed_only_without_its_daemon() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let mirror = Launch::flags(&room, &room.source(), &[plain(&room.target())]).start();
+    let refused = mirror.ask(&["uninstall-capture"]).expect(1);
+    assert!(refused.stderr.contains(plain(&room.state())), "it names the state directory that is in use: {refused}");
+    let outlives_it = mirror.ready.contains("tier=ebpf-fexit");
+    drop(mirror);
+    let first = trigsync(&room, ["uninstall-capture"]).expect(0);
+    assert_eq!(first.stdout.contains("removed /sys/fs/bpf/trigsync/"), outlives_it, "{first}");
+    let nothing = trigsync(&room, ["uninstall-capture"]).expect(0);
+    assert!(nothing.stdout.contains("nothing was left in the kernel"), "{nothing}");
+}
+
+#[test]
 fn doctor_tells_good_targets_from_bad_ones() {
     if skip::without_root() {
         return;
@@ -179,7 +196,7 @@ fn doctor_tells_good_targets_from_bad_ones() {
     let local = target("local").display().to_string();
     for (to, more) in [(&server.url("good"), String::new()), (&secret, format!("password_file = {right:?}\n")), (&local, String::new())] {
         let outcome = doctor(to, &more).expect(0);
-        for word in ["OK", "fanotify", "rsync", "it"] {
+        for word in ["OK", "ebpf-fexit", "ebpf-kprobe", "fanotify", "rsync", "it"] {
             assert!(outcome.stdout.contains(word), "{word:?} is missing: {outcome}");
         }
     }

@@ -13,7 +13,7 @@ use trigsync::{
     capture::{Capture, CaptureError, Event, Sink, Source, Tier, WatchedRoot, fanotify},
     model::RootId,
 };
-use trigsync_tests::conformance::{self, FANOTIFY, FANOTIFY_MOVED, stress};
+use trigsync_tests::conformance::{self, FANOTIFY, FANOTIFY_MOVED, Wish, stress};
 
 /// Cases change the table of mounts, which every other case would notice: one test at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -36,9 +36,15 @@ fn can_capture(test: &str) -> bool {
 }
 
 #[track_caller]
-fn all_cases(tier: &conformance::Tier, dir: &Path) {
-    let failed = conformance::run_all(tier, dir);
-    assert!(failed.is_empty(), "{}: {failed:?}", tier.name);
+fn all_cases(tier: &'static conformance::Tier, dir: &Path) {
+    let reports = conformance::run_all(tier, &Wish::default(), dir, "", |row| row.print(false));
+    let failed: Vec<_> = reports.iter().filter(|row| row.failed()).map(|row| &row.case).collect();
+    assert!(failed.is_empty() && reports.len() > 1, "{}: {failed:?}", tier.name);
+}
+
+/// A queue that does not overflow, where there is none by default.
+fn unlimited() -> Wish {
+    Wish { unlimited: true, ..Wish::default() }
 }
 
 /// A file system in a file, unmounted and removed with this.
@@ -142,7 +148,7 @@ fn an_overlay_and_a_subvolume_are_refused_with_the_reason() {
     }
     let refused = |path: &Path| {
         let mut source = fanotify::Fanotify::new(true).unwrap();
-        let root = WatchedRoot { path: path.canonicalize().unwrap(), hidden: Vec::new(), cross_mounts: false };
+        let root = WatchedRoot::all(path.canonicalize().unwrap());
         source.add_root(RootId(1), &root).unwrap_err()
     };
     let dir = here();
@@ -179,8 +185,8 @@ fn writers_and_renames_at_full_speed_lose_nothing() {
     }
     // Says why, where something could not be placed.
     let _ = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).with_test_writer().try_init();
-    for tier in [FANOTIFY, FANOTIFY_MOVED] {
-        let report = stress::mirror(&tier, here().path(), Duration::from_secs(2)).unwrap();
+    for tier in [&FANOTIFY, &FANOTIFY_MOVED] {
+        let report = stress::mirror(tier, &unlimited(), here().path(), Duration::from_secs(2)).unwrap();
         println!("{}: {report:?}", tier.name);
         assert!(report.operations > 1000 && report.losses == 0, "{report:?}");
     }
@@ -191,7 +197,7 @@ fn what_an_event_costs() {
     let _alone = alone();
     if can_capture("what_an_event_costs") {
         for directories in [10, 10_000] {
-            let (events, nanoseconds) = stress::cost(&FANOTIFY, here().path(), 20_000, directories).unwrap();
+            let (events, nanoseconds) = stress::cost(&FANOTIFY, &unlimited(), here().path(), 20_000, directories).unwrap();
             println!("{events} events in {directories} directories: {nanoseconds:.0} ns each");
         }
     }
@@ -213,7 +219,7 @@ async fn a_barrier_comes_after_everything_before_it() {
     let source = fanotify::Fanotify::new(true).unwrap();
     let capture = Capture::spawn(Box::new(source), Box::new(Count(std::sync::Arc::clone(&seen)))).unwrap();
     assert_eq!(capture.tier(), Tier::Fanotify);
-    let root = WatchedRoot { path: dir.path().canonicalize().unwrap(), hidden: Vec::new(), cross_mounts: false };
+    let root = WatchedRoot::all(dir.path().canonicalize().unwrap());
     capture.add_root(RootId(1), root).await.unwrap();
     let mut made = 0;
     for round in 0..50 {
@@ -248,7 +254,7 @@ async fn the_death_of_the_thread_is_told() {
     }
     let dir = here();
     let capture = Capture::spawn(Box::new(fanotify::Fanotify::new(true).unwrap()), Box::new(Dies)).unwrap();
-    let root = WatchedRoot { path: dir.path().canonicalize().unwrap(), hidden: Vec::new(), cross_mounts: false };
+    let root = WatchedRoot::all(dir.path().canonicalize().unwrap());
     capture.add_root(RootId(1), root).await.unwrap();
     fs::write(dir.path().join("f"), "").unwrap();
     assert_eq!(&*capture.ended().await, "it panicked: for this test");
@@ -262,10 +268,10 @@ async fn a_root_that_is_none_is_refused() {
     }
     let capture = Capture::spawn(Box::new(fanotify::Fanotify::new(true).unwrap()), Box::new(Ignore)).unwrap();
     for path in ["/proc/version", "/none"] {
-        let root = WatchedRoot { path: path.into(), hidden: Vec::new(), cross_mounts: false };
+        let root = WatchedRoot::all(path.into());
         assert!(matches!(capture.add_root(RootId(1), root).await, Err(CaptureError::Io { action: "opening", .. })), "{path}");
     }
-    let root = WatchedRoot { path: "/proc".into(), hidden: Vec::new(), cross_mounts: false };
+    let root = WatchedRoot::all("/proc".into());
     let error = capture.add_root(RootId(1), root).await.unwrap_err();
     assert!(matches!(error, CaptureError::FileSystem { .. }), "{error}");
 }

@@ -86,7 +86,8 @@ fn flags_alone_and_on_top() {
     let at = |name: &str| directory.path().join(name);
     let flags = RawConfig::from_flags(&at("www"), &["rsync://web@backup/www".into(), at("mirror").to_str().unwrap().into()]).unwrap();
     let overrides = Overrides {
-        backend: Some(Backend::Fanotify),
+        backend: Some(Backend::EbpfKprobe),
+        btf: Some(at("backup.pass")),
         exclude: vec!["*.tmp".into()],
         include: vec!["keep.tmp".into()],
         max_delete: Some("20".into()),
@@ -97,7 +98,8 @@ fn flags_alone_and_on_top() {
         connections: Some(1),
     };
     let config = flags.clone().resolve(&overrides, &at("state")).unwrap();
-    assert_eq!(config.daemon.backend, Backend::Fanotify);
+    assert_eq!(config.daemon.backend, Backend::EbpfKprobe);
+    assert_eq!(config.daemon.btf, Some(at("backup.pass")));
     let sync = &config.syncs[0];
     assert_eq!(sync.filter.patterns(), ["*.tmp", "!keep.tmp"]);
     assert_eq!((sync.guards.max_delete, sync.guards.max_delete_floor), (0.2, 0));
@@ -157,6 +159,19 @@ fn the_readmes_examples_are_accepted() {
         let config = resolve(directory.path(), &text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}\nin\n{text}"));
         assert_eq!(config.syncs[0].name, "www");
         assert_eq!(config.syncs[0].targets.len(), 2);
+    }
+}
+
+#[test]
+fn every_backend_has_its_name() {
+    let directory = fixture();
+    for (name, backend) in
+        [("auto", Backend::Auto), ("ebpf", Backend::Ebpf), ("ebpf-kprobe", Backend::EbpfKprobe), ("fanotify", Backend::Fanotify)]
+    {
+        let text = format!("backend = '{name}'\nbtf = 'backup.pass'\n[[sync]]\nsource = 'www'\ntargets = ['m']\n");
+        let daemon = resolve(directory.path(), &text, &Overrides::default()).unwrap().daemon;
+        assert_eq!((daemon.backend, daemon.backend.to_string()), (backend, name.to_owned()));
+        assert_eq!(daemon.btf, Some(directory.path().join("backup.pass")));
     }
 }
 

@@ -1,15 +1,19 @@
 //! What a case works with: a watched root, a directory beside it, and the marks that were made.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    mem,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
     sys::wait::{WaitStatus, waitpid},
-    unistd::{ForkResult, fork},
+    unistd::{ForkResult, fork, getpid, getppid, pipe},
 };
 use tempfile::TempDir;
 use trigsync::{
@@ -17,7 +21,7 @@ use trigsync::{
     model::{Ops, RelPathBuf, RootId, Scope},
 };
 
-use super::{Fault, Tier};
+use super::{Fault, Tier, Wish};
 
 /// A mark that must be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,42 +63,57 @@ impl Sink for Recorder {
 }
 
 /// A watched root of its own for each case.
-pub struct Bench {
+pub struct Bench<'a> {
     /// The root, empty and watched when the case begins.
     pub root: PathBuf,
     /// A directory on the same file system, beside the root.
     pub outside: PathBuf,
     /// The tier under test.
-    pub source: Box<dyn Source>,
+    pub source: &'a mut Box<dyn Source>,
+    /// What stands in its place while the case needs another one.
+    aside: Option<Box<dyn Source>>,
+    tier: &'static Tier,
+    wish: &'a Wish,
     _dir: TempDir,
 }
 
 /// The root's number.
 pub const ROOT: RootId = RootId(1);
 
-impl Bench {
-    pub(super) fn new(tier: &Tier, dir: &Path) -> Result<Self, Fault> {
+/// Roots that cases watch.
+const ROOTS: [RootId; 3] = [ROOT, RootId(2), RootId(3)];
+
+impl<'a> Bench<'a> {
+    pub(super) fn new(tier: &'static Tier, wish: &'a Wish, source: &'a mut Box<dyn Source>, dir: &Path) -> Result<Self, Fault> {
         let dir = tempfile::Builder::new().prefix("case").tempdir_in(dir)?;
         let base = dir.path().canonicalize()?;
         let (root, outside) = (base.join("root"), base.join("outside"));
         fs::create_dir(&root)?;
         fs::create_dir(&outside)?;
-        let source = (tier.make)(false)?;
-        let mut bench = Self { root, outside, source, _dir: dir };
+        let mut bench = Self { root, outside, source, aside: None, tier, wish, _dir: dir };
         bench.arm(&bench.root.clone())?;
         Ok(bench)
     }
 
     /// Watches another directory in the root's place.
     pub fn arm(&mut self, path: &Path) -> Result<(), Fault> {
-        self.arm_as(WatchedRoot { path: path.to_owned(), hidden: Vec::new(), cross_mounts: false })
+        self.arm_as(WatchedRoot::all(path.to_owned()))
+    }
+
+    /// Watches the root anew, by a source with another ring.
+    pub fn remake(&mut self, ring_bytes: u32) -> Result<(), Fault> {
+        self.source.remove_root(ROOT);
+        let made = (self.tier.make)(&Wish { ring_bytes: Some(ring_bytes), ..self.wish.clone() })?;
+        self.aside = Some(mem::replace(self.source, made.source));
+        self.arm(&self.root.clone())
     }
 
     /// Watches in other ways than the plain one.
     pub fn arm_as(&mut self, root: WatchedRoot) -> Result<(), Fault> {
         self.source.remove_root(ROOT);
         self.read_all()?;
-        Ok(self.source.add_root(ROOT, &root)?)
+        self.source.add_root(ROOT, &root)?;
+        Ok(())
     }
 
     /// A path below the root.
@@ -102,9 +121,10 @@ impl Bench {
         self.root.join(Path::new(std::ffi::OsStr::from_bytes(name.as_ref())))
     }
 
-    /// Reads all events that wait.
+    /// Begins a new epoch, as for every batch, and reads all events that wait.
     pub fn read_all(&mut self) -> io::Result<Recorder> {
         let mut recorder = Recorder::default();
+        self.source.cut()?;
         while self.source.read(&mut recorder)? > 0 {}
         Ok(recorder)
     }
@@ -125,11 +145,38 @@ impl Bench {
         self.expect(&[])
     }
 
+    /// [`expect`](Self::expect), for what the kernel completes on its own time: within a second.
+    pub fn expect_soon(&mut self, wanted: &[Want]) -> Result<(), Fault> {
+        let (mut seen, end) = (Recorder::default(), Instant::now() + Duration::from_secs(1));
+        loop {
+            let more = self.read_all()?;
+            seen.marks.extend(more.marks);
+            seen.lost.extend(more.lost);
+            match check(&seen, wanted, |_| false) {
+                Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(10)),
+                result => return result,
+            }
+        }
+    }
+
     /// These marks were made, and no others than those that `also` allows by their path.
     pub fn expect_with(&mut self, wanted: &[Want], also: impl Fn(&[u8]) -> bool) -> Result<(), Fault> {
         let seen = self.read_all()?;
         self.source.check_roots(&mut Recorder::default());
         check(&seen, wanted, also)
+    }
+}
+
+impl Drop for Bench<'_> {
+    fn drop(&mut self) {
+        if let Some(first) = self.aside.take() {
+            *self.source = first;
+        }
+        // The next case finds a source without roots, and nothing of this one in it.
+        for root in ROOTS {
+            self.source.remove_root(root);
+        }
+        let _ = self.read_all();
     }
 }
 
@@ -173,6 +220,34 @@ pub fn in_child(work: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
             // SAFETY: ends the process at once, which is what is wanted.
             unsafe { libc::_exit(code) }
         }
+    }
+}
+
+/// Does something in a process that does not descend from this one any more: its parent has ended.
+pub fn by_a_stranger(work: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    let (answer, tell) = pipe()?;
+    in_child(|| {
+        let middle = getpid();
+        // SAFETY: as in `in_child`; the middle process ends at once, without running anything of its parent's.
+        match unsafe { fork() }? {
+            ForkResult::Parent { .. } => Ok(()),
+            ForkResult::Child => {
+                while getppid() == middle {
+                    thread::yield_now();
+                }
+                let code = work().err().map_or(0, |errno| errno as i32);
+                let _ = File::from(tell.try_clone().map_err(errno)?).write_all(&code.to_le_bytes());
+                // SAFETY: ends the process at once, which is what is wanted.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    })?;
+    drop(tell);
+    let mut code = [0; 4];
+    File::from(answer).read_exact(&mut code).map_err(errno)?;
+    match i32::from_le_bytes(code) {
+        0 => Ok(()),
+        code => Err(Errno::from_raw(code)),
     }
 }
 

@@ -4,57 +4,43 @@
 //! - What a tier cannot see, or this kernel cannot do, is told by name as not covered; it never passes.
 //! - Needs root and a directory on the file system in question; nothing but the kernel otherwise.
 
+mod aio;
+mod attributes;
 mod bench;
 mod files;
+mod folding;
 mod limits;
+mod mappings;
 mod mounts;
 mod names;
+mod nothing;
+mod overlays;
 mod places;
+mod renames;
+mod selection;
 pub mod stress;
+mod tiers;
 mod uring;
 
-use std::{fmt, io, panic, path::Path};
-
-use nix::errno::Errno;
-use trigsync::capture::{CaptureError, Source, fanotify::Fanotify};
-
-pub use bench::{Bench, E, T, Want};
-
-/// A tier, as the cases need it.
-pub struct Tier {
-    /// As in `--tier`.
-    pub name: &'static str,
-    /// Makes a source, with a queue without a limit or with the kernel's default.
-    pub make: fn(bool) -> Result<Box<dyn Source>, CaptureError>,
-    /// Cases it cannot see, and why.
-    pub blind: &'static [(&'static str, &'static str)],
-}
-
-/// fanotify with `FAN_RENAME` where the kernel has it.
-pub const FANOTIFY: Tier = Tier { name: "fanotify", make: |unlimited| Ok(Box::new(Fanotify::new(unlimited)?)), blind: FANOTIFY_BLIND };
-
-/// fanotify as on kernels without `FAN_RENAME`.
-pub const FANOTIFY_MOVED: Tier = Tier {
-    name: "fanotify-moved",
-    make: |unlimited| Ok(Box::new(Fanotify::new(unlimited)?.without_rename_event())),
-    blind: FANOTIFY_BLIND,
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
 };
 
-const FANOTIFY_BLIND: &[(&str, &str)] = &[
-    ("a store through a living mapping", "fanotify tells of a mapping when its file is closed for the last time"),
-    ("FS_IOC_SETFLAGS", "the kernel tells fanotify nothing of inode flags; rsync does not transfer them"),
-    ("written after O_TMPFILE was linked", "the kernel goes on calling the file by its number while that descriptor lives"),
-    ("written through one of two names", "the kernel tells of the name that was opened only"),
-];
+use nix::errno::Errno;
+use trigsync::capture::CaptureError;
 
-/// Every tier there is.
-pub const TIERS: &[Tier] = &[FANOTIFY, FANOTIFY_MOVED];
+pub use bench::{Bench, E, T, Want, by_a_stranger, in_child};
+pub use tiers::{Blind, EBPF_FEXIT, EBPF_KPROBE, FANOTIFY, FANOTIFY_MOVED, Made, NEEDS, TIERS, Tier, Wish};
+
+use crate::report::{Outcome, Report};
 
 /// One row of the table, or a part of one.
 pub struct Case {
     /// Unique.
     pub name: &'static str,
-    run: fn(&mut Bench) -> Result<(), Fault>,
+    run: fn(&mut Bench<'_>) -> Result<(), Fault>,
 }
 
 /// Why a case did not pass.
@@ -64,6 +50,8 @@ pub enum Fault {
     Failed(String),
     /// The machine cannot do what the case needs.
     NotCovered(String),
+    /// The tier will not watch this root.
+    Refused(CaptureError),
 }
 
 impl From<io::Error> for Fault {
@@ -80,67 +68,100 @@ impl From<Errno> for Fault {
 
 impl From<CaptureError> for Fault {
     fn from(error: CaptureError) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-/// What became of a case.
-#[derive(Debug)]
-pub enum Outcome {
-    /// What must be marked was marked, and nothing else.
-    Passed,
-    /// Why not.
-    Failed(String),
-    /// Why it could not be asked.
-    NotCovered(String),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Passed => write!(f, "passed"),
-            Self::Failed(why) => write!(f, "FAILED: {why}"),
-            Self::NotCovered(why) => write!(f, "not covered: {why}"),
-        }
+        Self::Refused(error)
     }
 }
 
 /// All cases, in the table's order.
 pub fn cases() -> Vec<Case> {
-    [files::CASES, names::CASES, uring::CASES, places::CASES, mounts::CASES, limits::CASES]
-        .concat()
-        .into_iter()
-        .map(|(name, run)| Case { name, run })
-        .collect()
+    [
+        files::CASES,
+        mappings::CASES,
+        attributes::CASES,
+        names::CASES,
+        renames::CASES,
+        nothing::CASES,
+        aio::CASES,
+        uring::CASES,
+        places::CASES,
+        overlays::CASES,
+        mounts::CASES,
+        selection::CASES,
+        folding::CASES,
+        limits::CASES,
+    ]
+    .concat()
+    .into_iter()
+    .map(|(name, run)| Case { name, run })
+    .collect()
 }
 
-type Row = (&'static str, fn(&mut Bench) -> Result<(), Fault>);
+type Row = (&'static str, fn(&mut Bench<'_>) -> Result<(), Fault>);
 
-/// Runs one case in a new directory below `dir`, and removes that afterwards.
-pub fn run(tier: &Tier, case: &Case, dir: &Path) -> Outcome {
-    let result = panic::catch_unwind(|| {
-        let mut bench = Bench::new(tier, dir)?;
-        (case.run)(&mut bench)
-    });
-    let blind = tier.blind.iter().find(|(name, _)| *name == case.name);
-    match (result, blind) {
-        (Ok(Ok(())), _) => Outcome::Passed,
-        (Ok(Err(Fault::NotCovered(why))), _) => Outcome::NotCovered(why),
-        (Ok(Err(Fault::Failed(_))), Some((_, why))) => Outcome::NotCovered((*why).to_owned()),
-        (Ok(Err(Fault::Failed(why))), None) => Outcome::Failed(why),
-        (Err(_), _) => Outcome::Failed("it panicked".to_owned()),
+/// Runs cases one after the other on one source: to load programs takes long under an emulator.
+struct Runner<'a> {
+    tier: &'static Tier,
+    wish: &'a Wish,
+    made: Made,
+}
+
+impl<'a> Runner<'a> {
+    fn new(tier: &'static Tier, wish: &'a Wish) -> Result<Self, CaptureError> {
+        (tier.check)(wish)?;
+        Ok(Self { tier, wish, made: (tier.make)(wish)? })
+    }
+
+    /// Runs one case in a new directory below `dir`, and removes that afterwards.
+    fn run(&mut self, case: &Case, dir: &Path) -> Outcome {
+        let source = &mut self.made.source;
+        let result = panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut bench = Bench::new(self.tier, self.wish, source, dir)?;
+            (case.run)(&mut bench)
+        }));
+        let why = match result {
+            Ok(Ok(())) => return Outcome::Passed,
+            Ok(Err(Fault::NotCovered(why))) => return Outcome::NotCovered(why),
+            Ok(Err(Fault::Refused(error))) if self.tier.may_refuse(&error) => return Outcome::NotCovered(error.to_string()),
+            Ok(Err(Fault::Refused(error))) => error.to_string(),
+            Ok(Err(Fault::Failed(why))) => why,
+            Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
+        };
+        self.tier.excuse(&self.made.lacks, case.name, dir).map_or(Outcome::Failed(why), Outcome::NotCovered)
     }
 }
 
-/// Runs every case and prints a row for each. Returns the names of those that failed.
-pub fn run_all(tier: &Tier, dir: &Path) -> Vec<&'static str> {
-    let mut failed = Vec::new();
-    for case in cases() {
-        let outcome = run(tier, &case, dir);
-        println!("{:<16} {:<60} {outcome}", tier.name, case.name);
-        if matches!(outcome, Outcome::Failed(_)) {
-            failed.push(case.name);
+/// Runs every case whose name holds `only`, and hands each row to `tell` at once. A tier that this kernel cannot have at all is one row.
+pub fn run_all(tier: &'static Tier, wish: &Wish, dir: &Path, only: &str, mut tell: impl FnMut(&Report)) -> Vec<Report> {
+    let report = |case: &str, outcome| Report {
+        suite: "conformance",
+        tier: tier.name,
+        mask: wish.mask.clone(),
+        case: case.to_owned(),
+        outcome,
+        figures: Vec::new(),
+    };
+    let mut reports = Vec::new();
+    let mut add = |row: Report| {
+        tell(&row);
+        reports.push(row);
+    };
+    match Runner::new(tier, wish) {
+        Err(error) if tier.may_refuse(&error) => add(report("every case", Outcome::NotCovered(error.to_string()))),
+        Err(error) => add(report("every case", Outcome::Failed(error.to_string()))),
+        Ok(mut runner) => {
+            for case in cases().iter().filter(|case| case.name.contains(only)) {
+                add(report(case.name, runner.run(case, dir)));
+            }
         }
     }
-    failed
+    reports
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "no message",
+    }
 }

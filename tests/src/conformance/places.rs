@@ -41,6 +41,11 @@ pub const CASES: &[Row] = &[
 pub struct Mounted(PathBuf);
 
 impl Mounted {
+    /// What somebody has mounted.
+    pub fn at(point: &Path) -> Self {
+        Self(point.to_owned())
+    }
+
     pub fn bind(from: &Path, to: &Path) -> Result<Self, Fault> {
         mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
         Ok(Self(to.to_owned()))
@@ -69,7 +74,7 @@ fn operate(dir: &Path) -> io::Result<()> {
 }
 
 /// What they must leave. A path may be told by the directory's old or new name, depending on when it was looked at.
-fn expect_operated(b: &mut Bench, below: &str) -> Result<(), Fault> {
+fn expect_operated(b: &mut Bench<'_>, below: &str) -> Result<(), Fault> {
     let at = |name: &str| if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
     let also = [at("d/f"), at("e/f"), at("d/g")];
     b.expect_with(&[E(at("d")), T(at("e")), E(at("e/g")), E(at("e/f"))], |path| also.iter().any(|also| also.as_bytes() == path))
@@ -80,7 +85,7 @@ fn private_mounts() -> Result<(), Errno> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
 }
 
-fn mount_namespace(b: &mut Bench) -> Result<(), Fault> {
+fn mount_namespace(b: &mut Bench<'_>) -> Result<(), Fault> {
     in_child(|| {
         private_mounts()?;
         operate(&b.root).map_err(errno)
@@ -88,7 +93,7 @@ fn mount_namespace(b: &mut Bench) -> Result<(), Fault> {
     expect_operated(b, "")
 }
 
-fn user_namespace(b: &mut Bench) -> Result<(), Fault> {
+fn user_namespace(b: &mut Bench<'_>) -> Result<(), Fault> {
     fs::set_permissions(&b.root, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
     b.forget()?;
     let result = in_child(|| {
@@ -105,7 +110,7 @@ fn user_namespace(b: &mut Bench) -> Result<(), Fault> {
     }
 }
 
-fn container(b: &mut Bench) -> Result<(), Fault> {
+fn container(b: &mut Bench<'_>) -> Result<(), Fault> {
     let inside = b.outside.join("container");
     fs::create_dir_all(inside.join("data"))?;
     in_child(|| {
@@ -118,7 +123,7 @@ fn container(b: &mut Bench) -> Result<(), Fault> {
     expect_operated(b, "")
 }
 
-fn chrooted(b: &mut Bench) -> Result<(), Fault> {
+fn chrooted(b: &mut Bench<'_>) -> Result<(), Fault> {
     in_child(|| {
         chroot(&b.root)?;
         std::env::set_current_dir("/").map_err(errno)?;
@@ -127,13 +132,13 @@ fn chrooted(b: &mut Bench) -> Result<(), Fault> {
     expect_operated(b, "")
 }
 
-fn bind_of_root(b: &mut Bench) -> Result<(), Fault> {
+fn bind_of_root(b: &mut Bench<'_>) -> Result<(), Fault> {
     let _mounted = Mounted::bind(&b.root.clone(), &b.outside)?;
     operate(&b.outside)?;
     expect_operated(b, "")
 }
 
-fn bind_of_parent(b: &mut Bench) -> Result<(), Fault> {
+fn bind_of_parent(b: &mut Bench<'_>) -> Result<(), Fault> {
     let parent = b.root.parent().expect("the root has a parent").to_owned();
     let _mounted = Mounted::bind(&parent, &b.outside)?;
     operate(&b.outside.join("root"))?;
@@ -143,7 +148,7 @@ fn bind_of_parent(b: &mut Bench) -> Result<(), Fault> {
     b.expect_nothing()
 }
 
-fn root_is_bind(b: &mut Bench) -> Result<(), Fault> {
+fn root_is_bind(b: &mut Bench<'_>) -> Result<(), Fault> {
     let below = b.root.join("below");
     fs::create_dir(&below)?;
     let _mounted = Mounted::bind(&below, &b.outside)?;
@@ -161,7 +166,7 @@ fn root_is_bind(b: &mut Bench) -> Result<(), Fault> {
     b.expect_nothing()
 }
 
-fn root_is_nested_bind(b: &mut Bench) -> Result<(), Fault> {
+fn root_is_nested_bind(b: &mut Bench<'_>) -> Result<(), Fault> {
     fs::create_dir_all(b.root.join("sub/real"))?;
     let parent = b.root.parent().expect("the root has a parent").to_owned();
     let _outer = Mounted::bind(&parent, &b.outside)?;
@@ -171,7 +176,7 @@ fn root_is_nested_bind(b: &mut Bench) -> Result<(), Fault> {
     expect_operated(b, "real")
 }
 
-fn root_of_all(b: &mut Bench) -> Result<(), Fault> {
+fn root_of_all(b: &mut Bench<'_>) -> Result<(), Fault> {
     let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
     if device(Path::new("/"))? != device(&b.root)? {
         return Err(Fault::NotCovered("this directory is on another file system than `/`".to_owned()));
@@ -183,7 +188,7 @@ fn root_of_all(b: &mut Bench) -> Result<(), Fault> {
     b.expect_with(&[E(&file.as_os_str().as_bytes()[1..])], |_| true)
 }
 
-fn bind_inside(b: &mut Bench) -> Result<(), Fault> {
+fn bind_inside(b: &mut Bench<'_>) -> Result<(), Fault> {
     fs::create_dir(b.at("point"))?;
     b.forget()?;
     let mounted = Mounted::bind(&b.outside.clone(), &b.at("point"))?;
@@ -201,7 +206,7 @@ fn bind_inside(b: &mut Bench) -> Result<(), Fault> {
     b.expect_nothing()
 }
 
-fn covered(b: &mut Bench) -> Result<(), Fault> {
+fn covered(b: &mut Bench<'_>) -> Result<(), Fault> {
     fs::create_dir_all(b.at("point/inner"))?;
     let parent = b.root.parent().expect("the root has a parent").to_owned();
     let _elsewhere = Mounted::bind(&parent, &b.outside)?;
@@ -222,11 +227,11 @@ fn covered(b: &mut Bench) -> Result<(), Fault> {
     b.expect(&[E("point/inner/g")])
 }
 
-fn nfs(_: &mut Bench) -> Result<(), Fault> {
+fn nfs(_: &mut Bench<'_>) -> Result<(), Fault> {
     Err(Fault::NotCovered("no NFS server is set up here; it works through the same functions of the kernel as a plain call".to_owned()))
 }
 
-fn other_spellings(b: &mut Bench) -> Result<(), Fault> {
+fn other_spellings(b: &mut Bench<'_>) -> Result<(), Fault> {
     let link = b.outside.join("link");
     symlink(&b.root, &link)?;
     let mut slash = b.root.clone().into_os_string();

@@ -14,11 +14,11 @@ use std::{
 use anyhow::{Context as _, ensure};
 use trigsync::{
     capture::{Capture, Event, Sink, WatchedRoot},
-    model::Scope,
+    model::{Ops, Scope},
 };
 
 use super::{
-    Tier,
+    Tier, Wish,
     bench::{ROOT, Recorder},
 };
 
@@ -48,6 +48,7 @@ struct Mirror {
     tree: Tree,
     marks: u64,
     losses: u64,
+    trees: u64,
 }
 
 impl Mirror {
@@ -93,8 +94,10 @@ impl Sink for Shared {
     fn event(&mut self, event: Event<'_>) {
         let mut mirror = self.0.lock().expect("no panic while it was held");
         match event {
-            Event::Changed { path, scope, .. } => {
+            Event::Changed { path, scope, ops, .. } => {
                 mirror.marks += 1;
+                let named = Ops::CREATE | Ops::DELETE | Ops::MOVED_FROM | Ops::MOVED_TO;
+                mirror.trees += u64::from(scope == Scope::Tree && !ops.intersects(named));
                 mirror.look(path.as_path(), scope);
             }
             Event::Lost { .. } => {
@@ -117,12 +120,14 @@ pub struct Report {
     pub marks: u64,
     /// Times that a loss was told.
     pub losses: u64,
+    /// Directories that were marked whole although nothing was moved or removed there.
+    pub trees: u64,
     /// Entries that exist in the end.
     pub entries: usize,
 }
 
 /// Two writers and one that renames directories, for `duration`; then compares what the marks led to with what is there.
-pub fn mirror(tier: &Tier, dir: &Path, duration: Duration) -> anyhow::Result<Report> {
+pub fn mirror(tier: &Tier, wish: &Wish, dir: &Path, duration: Duration) -> anyhow::Result<Report> {
     let dir = tempfile::Builder::new().prefix("stress").tempdir_in(dir)?;
     let root = dir.path().canonicalize()?.join("root");
     let outside = dir.path().canonicalize()?.join("outside");
@@ -130,8 +135,8 @@ pub fn mirror(tier: &Tier, dir: &Path, duration: Duration) -> anyhow::Result<Rep
     fs::create_dir_all(&outside)?;
     let mirror = Arc::new(Mutex::new(Mirror { root: root.clone(), ..Mirror::default() }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let capture = Capture::spawn((tier.make)(true)?, Box::new(Shared(Arc::clone(&mirror))))?;
-    runtime.block_on(capture.add_root(ROOT, WatchedRoot { path: root.clone(), hidden: Vec::new(), cross_mounts: false }))?;
+    let capture = Capture::spawn((tier.make)(wish)?.source, Box::new(Shared(Arc::clone(&mirror))))?;
+    runtime.block_on(capture.add_root(ROOT, WatchedRoot::all(root.clone())))?;
     mirror.lock().expect("no panic while it was held").look(Path::new(""), Scope::Tree);
     let end = Instant::now() + duration;
     let writers: Vec<_> =
@@ -151,7 +156,7 @@ pub fn mirror(tier: &Tier, dir: &Path, duration: Duration) -> anyhow::Result<Rep
     let wrong: Vec<_> = tree.iter().filter(|(path, state)| mirror.tree.get(*path) != Some(*state)).map(|(path, _)| path).take(5).collect();
     let surplus: Vec<_> = mirror.tree.keys().filter(|path| !tree.contains_key(*path)).take(5).collect();
     ensure!(wrong.is_empty() && surplus.is_empty(), "missed or outdated: {wrong:?}; still there by the marks: {surplus:?}");
-    Ok(Report { operations, marks: mirror.marks, losses: mirror.losses, entries: tree.len() })
+    Ok(Report { operations, marks: mirror.marks, losses: mirror.losses, trees: mirror.trees, entries: tree.len() })
 }
 
 /// A small generator of numbers that look random, so that a run can be repeated.
@@ -204,14 +209,14 @@ fn rename(root: &Path, outside: &Path, end: Instant) -> u64 {
 }
 
 /// Nanoseconds that one event costs to read, place and deliver: `files` new files in `directories`, read after they were all made.
-pub fn cost(tier: &Tier, dir: &Path, files: usize, directories: usize) -> anyhow::Result<(u64, f64)> {
+pub fn cost(tier: &Tier, wish: &Wish, dir: &Path, files: usize, directories: usize) -> anyhow::Result<(u64, f64)> {
     let dir = tempfile::Builder::new().prefix("cost").tempdir_in(dir)?;
     let root = dir.path().canonicalize()?;
     for number in 0..directories {
         fs::create_dir_all(root.join(number.to_string()))?;
     }
-    let mut source = (tier.make)(true)?;
-    source.add_root(ROOT, &WatchedRoot { path: root.clone(), hidden: Vec::new(), cross_mounts: false })?;
+    let mut source = (tier.make)(wish)?.source;
+    source.add_root(ROOT, &WatchedRoot::all(root.clone()))?;
     for number in 0..files {
         fs::write(root.join((number % directories).to_string()).join(number.to_string()), "")?;
     }

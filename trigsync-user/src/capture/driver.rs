@@ -27,7 +27,7 @@ use nix::{
 };
 use tokio::sync::{oneshot, watch};
 
-use super::{CaptureError, Event, Sink, Source, Tier, WatchedRoot};
+use super::{CaptureError, Continuity, Event, Sink, Source, Tier, WatchedRoot};
 use crate::model::RootId;
 
 /// The only timer: how often the roots are looked at where neither an event nor the table of mounts says that something happened.
@@ -62,7 +62,7 @@ impl Counters {
 }
 
 enum Command {
-    AddRoot(RootId, WatchedRoot, oneshot::Sender<Result<(), CaptureError>>),
+    AddRoot(RootId, WatchedRoot, oneshot::Sender<Result<Continuity, CaptureError>>),
     RemoveRoot(RootId, oneshot::Sender<()>),
     Barrier(oneshot::Sender<io::Result<()>>),
     Stop,
@@ -125,7 +125,7 @@ impl Capture {
     }
 
     /// Starts to watch a root: from the return on no change below it is missed.
-    pub async fn add_root(&self, id: RootId, root: WatchedRoot) -> Result<(), CaptureError> {
+    pub async fn add_root(&self, id: RootId, root: WatchedRoot) -> Result<Continuity, CaptureError> {
         let (answer, answered) = oneshot::channel();
         self.command(Command::AddRoot(id, root, answer))?;
         answered.await.unwrap_or(Err(CaptureError::Ended))
@@ -138,7 +138,8 @@ impl Capture {
         answered.await.map_err(|_| CaptureError::Ended)
     }
 
-    /// Returns when every event that was queued in the kernel before the call has been delivered to the sink.
+    /// Begins a new epoch, and returns when every event that was queued in the kernel before the call has been delivered to the sink.
+    /// Whoever looks at files after it sees whatever the kernel kept silent about before.
     pub async fn barrier(&self) -> Result<(), CaptureError> {
         let (answer, answered) = oneshot::channel();
         self.command(Command::Barrier(answer))?;
@@ -157,6 +158,14 @@ impl Capture {
                 Err(_) => "it vanished without a word".into(),
             }
         }
+    }
+
+    /// Ends the thread and the watch, and returns when nothing more is read from the kernel: what was read has been delivered, what was
+    /// not is still there for whoever takes over.
+    pub async fn halt(&self) {
+        // Where it has ended already there is nothing to end.
+        let _ = self.command(Command::Stop);
+        self.ended().await;
     }
 
     /// Ends the thread and the watch; waits for the step that is under way.
@@ -247,22 +256,26 @@ impl Reader {
     }
 
     fn wait(&self, at_most: Duration) -> io::Result<Woken> {
+        let pace = self.source.pace().filter(|_| self.barriers.is_empty());
+        let at_most = pace.map_or(at_most, |pace| pace.min(at_most));
         // Rounded up: a wait of less than a millisecond must not become a spin.
         let timeout = PollTimeout::try_from(at_most + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
         let mut fds = [
-            PollFd::new(self.source.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.mounts.as_fd() as BorrowedFd<'_>, PollFlags::POLLPRI),
+            PollFd::new(self.source.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, timeout) {
+        // While events gather, the source shall not even wake the thread for nothing.
+        let polled = if pace.is_some() { &mut fds[..2] } else { &mut fds[..] };
+        match poll(polled, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let [events, commands, mounts] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let [commands, mounts, events] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         if events.intersects(PollFlags::POLLNVAL | PollFlags::POLLERR | PollFlags::POLLHUP) && !events.contains(PollFlags::POLLIN) {
             return Err(io::Error::other(format!("the kernel closed the source of events ({events:?})")));
         }
-        Ok(Woken { events: !events.is_empty(), commands: !commands.is_empty(), mounts: !mounts.is_empty() })
+        Ok(Woken { events: pace.is_some() || !events.is_empty(), commands: !commands.is_empty(), mounts: !mounts.is_empty() })
     }
 
     /// Carries out what was asked. False when the thread is to end.
@@ -281,7 +294,7 @@ impl Reader {
                     self.source.remove_root(id);
                     let _ = answer.send(());
                 }
-                Ok(Command::Barrier(answer)) => match self.source.waiting() {
+                Ok(Command::Barrier(answer)) => match self.source.cut() {
                     Ok(bytes) => self.barriers.push((self.bytes_read + bytes, answer)),
                     Err(error) => {
                         let _ = answer.send(Err(error));

@@ -6,13 +6,18 @@
 //! - what lies outside every watched root is not delivered;
 //! - what the kernel lost is delivered as [`Event::Lost`], never passed over.
 
+pub mod choose;
+mod directory;
 mod driver;
+pub mod ebpf;
 pub mod fanotify;
+mod mounts;
 
 use std::{
     io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -25,6 +30,10 @@ use crate::model::{Ops, RelPath, RootId, Scope};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
+    /// Trampolines at the return of the kernel's own functions: x86-64 from RHEL 8.3, else Linux 5.5 and newer.
+    EbpfFexit,
+    /// Probes on entry and return of the same functions: RHEL 8.2 and whatever has no trampolines.
+    EbpfKprobe,
     /// `FAN_MARK_FILESYSTEM` with `FAN_REPORT_DFID_NAME`, Linux 5.9 and newer.
     Fanotify,
 }
@@ -32,15 +41,31 @@ pub enum Tier {
 impl std::fmt::Display for Tier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::EbpfFexit => "ebpf-fexit",
+            Self::EbpfKprobe => "ebpf-kprobe",
             Self::Fanotify => "fanotify",
         })
     }
 }
 
 impl Tier {
+    /// From the best to the last resort.
+    pub const ALL: [Self; 3] = [Self::EbpfFexit, Self::EbpfKprobe, Self::Fanotify];
+
+    /// Whether the kernel tells of a file once in an epoch, however often it is written: whoever looks at what was told raises the epoch
+    /// first ([`Capture::barrier`]).
+    pub fn folds(self) -> bool {
+        matches!(self, Self::EbpfFexit | Self::EbpfKprobe)
+    }
+
     /// Kinds of change that this tier cannot see, one sentence each, for `doctor` and the log.
     pub fn not_covered(self) -> &'static [&'static str] {
         match self {
+            Self::EbpfFexit | Self::EbpfKprobe => &[
+                "a store through a shared mapping is seen when it makes a clean page dirty, and when the file is closed for the last time; further \
+                 stores to a page that is still dirty are not, and on tmpfs the last close only",
+                "a write through one name of a hard-linked file is told under that name only",
+            ],
             Self::Fanotify => &[
                 "a store through a shared mapping is seen when the file is closed for the last time, not while the mapping lives on",
                 "a write through one name of a hard-linked file is told under that name only",
@@ -60,6 +85,27 @@ pub struct WatchedRoot {
     pub hidden: Vec<PathBuf>,
     /// Whether file systems mounted inside the root are watched too.
     pub cross_mounts: bool,
+    /// Names of directories, at any depth, whose changes nobody wants: a tier may drop them, none has to.
+    pub excluded: Vec<Vec<u8>>,
+    /// Whether changes by this process and its descendants count: another sync's transfers write below this root. Else a tier may drop
+    /// them, none has to.
+    pub sees_own: bool,
+}
+
+impl WatchedRoot {
+    /// All of a directory, on its own file system, with the changes of this process.
+    pub fn all(path: PathBuf) -> Self {
+        Self { path, hidden: Vec::new(), cross_mounts: false, excluded: Vec::new(), sees_own: true }
+    }
+}
+
+/// Whether a root was watched before it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuity {
+    /// Changes are seen from now on.
+    Began,
+    /// The kernel went on seeing while no daemon ran; what it saw, or lost, is delivered next.
+    Resumed,
 }
 
 /// What a tier delivers.
@@ -103,7 +149,7 @@ pub trait Source: Send {
     fn tier(&self) -> Tier;
 
     /// Starts to watch a root; from the return on no change below it is missed.
-    fn add_root(&mut self, id: RootId, root: &WatchedRoot) -> Result<(), CaptureError>;
+    fn add_root(&mut self, id: RootId, root: &WatchedRoot) -> Result<Continuity, CaptureError>;
 
     /// Stops watching. Events that are still queued are discarded.
     fn remove_root(&mut self, id: RootId);
@@ -111,15 +157,39 @@ pub trait Source: Send {
     /// Readable when events wait.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
-    /// Bytes of events that wait in the kernel now. Reading as many as this yields every event that was queued before the call.
-    fn waiting(&self) -> io::Result<u64>;
+    /// Begins a new epoch: a change that was told before is told again if it happens again. Returns the bytes of events that wait in the
+    /// kernel; reading as many as this yields every event that was queued before the call.
+    fn cut(&mut self) -> io::Result<u64>;
 
     /// Reads once, without blocking, and delivers what it found. Returns the bytes read, 0 when nothing waited.
     fn read(&mut self, sink: &mut dyn Sink) -> io::Result<u64>;
 
+    /// How long to let events gather before the next read, whether or not any is told to wait; `None`: until the source is readable. Asked
+    /// before each wait. After a read that found something a source may want a moment, so that a burst does not wake it event by event.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+
     /// Called about once a second, and whenever the machine's table of mounts changed: finds roots that are gone and file systems
     /// that were mounted inside a root.
     fn check_roots(&mut self, sink: &mut dyn Sink);
+}
+
+/// One thing that `trigsync doctor` tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was tried.
+    pub subject: String,
+    /// Whether it works.
+    pub works: bool,
+    /// What follows from it, or why it does not work and what would help.
+    pub detail: String,
+}
+
+impl Finding {
+    pub(super) fn new(subject: impl Into<String>, works: bool, detail: impl Into<String>) -> Self {
+        Self { subject: subject.into(), works, detail: detail.into() }
+    }
 }
 
 /// Why a root cannot be watched. Every message names the remedy.
@@ -149,6 +219,14 @@ pub enum CaptureError {
         /// Why, and what to do.
         reason: String,
     },
+    /// Nothing that may be used works.
+    #[error("changes cannot be captured here: {reasons}{remedy}")]
+    NothingWorks {
+        /// Every tier that was tried, each with its reason.
+        reasons: String,
+        /// In brackets, where another choice may help.
+        remedy: &'static str,
+    },
     /// A system call failed in a way that has no better name.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -159,9 +237,60 @@ pub enum CaptureError {
         /// The system's answer.
         source: io::Error,
     },
+    /// What was given for the eBPF tiers is of no use.
+    #[error("{what} (leave out {flag}, or give another)")]
+    Given {
+        /// What is wrong with it.
+        what: String,
+        /// The flag.
+        flag: &'static str,
+    },
+    /// The kernel could not be surveyed for eBPF.
+    #[error(transparent)]
+    Layout(#[from] ebpf::layout::LayoutError),
+    /// The kernel has not what a tier cannot do without.
+    #[error("{0}")]
+    Lacks(String),
+    /// The kernel refused a program that a tier cannot do without.
+    #[error("the kernel refused {program} for its function {function}: {why}")]
+    Refused {
+        /// The program.
+        program: String,
+        /// The function that it was for.
+        function: String,
+        /// The system's answer, and the last lines of the verifier's log.
+        why: String,
+    },
+    /// The kernel loads no program for this process, although it has the capabilities.
+    #[error("the kernel does not let this process load programs ({why}): {remedy}")]
+    Forbidden {
+        /// The system's answer.
+        why: String,
+        /// What to look for.
+        remedy: &'static str,
+    },
+    /// Process numbers mean something else to the kernel.
+    #[error(
+        "this process is in a pid namespace of its own, where programs in the kernel cannot tell it from others; run trigsync in the host's \
+         (podman and docker: --pid=host)"
+    )]
+    PidNamespace,
+    /// The programs are attached, and yet a directory was not told.
+    #[error("the programs in the kernel do not tell of {}, although they are attached; try `--backend fanotify`, and report it", path.display())]
+    Untold {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Every tier that was asked for has its reason.
+    #[error("no eBPF tier can be taken: {}", reasons(.0))]
+    NoTier(Vec<(Tier, CaptureError)>),
     /// The capture thread has ended.
     #[error("the capture thread has ended; the log says why")]
     Ended,
+}
+
+fn reasons(refused: &[(Tier, CaptureError)]) -> String {
+    refused.iter().map(|(tier, error)| format!("{tier}: {error}")).collect::<Vec<_>>().join("; ")
 }
 
 impl CaptureError {

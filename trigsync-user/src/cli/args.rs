@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    capture::choose::Wanted,
     config::{Backend, ConfigError, Overrides, RawConfig},
     runtime::{InitialSync, Origin},
 };
@@ -45,12 +46,16 @@ pub enum Command {
         /// One JSON object a line.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        capture: CaptureFlags,
     },
     /// Tell what this machine, its kernel and the targets can do, and what is wrong.
     Doctor {
         /// The configuration whose sources and targets are tried.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        #[command(flatten)]
+        capture: CaptureFlags,
     },
     /// Wait until everything that changed before now has arrived at every target.
     Flush {
@@ -74,6 +79,8 @@ pub enum Command {
     },
     /// End the running daemon, and wait until it has ended.
     Stop,
+    /// Take out of the kernel what an eBPF capture left there for the next start. Not while the daemon runs.
+    UninstallCapture,
 }
 
 #[derive(Debug, Group)]
@@ -83,9 +90,25 @@ pub struct Run {
     /// Whether every target gets a full pass first.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub initial_sync: InitialSync,
-    /// How changes are captured.
+    #[command(flatten)]
+    pub capture: CaptureFlags,
+}
+
+/// How changes are captured.
+#[derive(Clone, Debug, Default, Group)]
+pub struct CaptureFlags {
+    /// How changes are captured; auto takes the best that works.
     #[arg(long, value_name = "TIER")]
     pub backend: Option<Backend>,
+    /// For the eBPF tiers: kernel type information, where not that of the running kernel in /sys/kernel/btf/vmlinux.
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    /// For tests: do as if the kernel could do no more than this one, such as el8.2.
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub capture_mask: Option<String>,
+    /// For tests: bytes of the ring of the eBPF tiers, or of each processor's buffer.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub capture_ring: Option<u32>,
 }
 
 /// What is mirrored: a file, or a source and its targets.
@@ -139,6 +162,20 @@ pub struct Verify {
     pub checksum: bool,
 }
 
+impl CaptureFlags {
+    /// What these flags ask for where there is no configuration: a capture that ends with the process.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            backend: self.backend.unwrap_or_default(),
+            unlimited_queue: true,
+            btf: self.btf.clone(),
+            mask: self.capture_mask.clone(),
+            ring: self.capture_ring,
+            pins: None,
+        }
+    }
+}
+
 impl Definition {
     /// Whether anything says what is mirrored.
     pub fn is_given(&self) -> bool {
@@ -158,9 +195,10 @@ impl Definition {
     }
 
     /// What the flags set on top.
-    pub fn overrides(&self, backend: Option<Backend>) -> Overrides {
+    fn overrides(&self, capture: &CaptureFlags) -> Overrides {
         Overrides {
-            backend,
+            backend: capture.backend,
+            btf: capture.btf.clone(),
             exclude: self.exclude.clone(),
             include: self.include.clone(),
             max_delete: self.max_delete.clone(),
@@ -176,12 +214,14 @@ impl Definition {
     pub fn options(
         &self,
         state_dir: &Path,
-        backend: Option<Backend>,
+        capture: &CaptureFlags,
         initial_sync: InitialSync,
     ) -> Result<crate::runtime::Options, ConfigError> {
         Ok(crate::runtime::Options {
             origin: self.origin()?,
-            overrides: self.overrides(backend),
+            overrides: self.overrides(capture),
+            capture_mask: capture.capture_mask.clone(),
+            capture_ring: capture.capture_ring,
             state_dir: state_dir.to_owned(),
             initial_sync,
         })

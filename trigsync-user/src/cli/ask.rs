@@ -67,6 +67,9 @@ fn print(status: &Status) {
     println!("trigsync {}, pid {}, up {uptime}", status.version, status.pid);
     let capture = &status.capture;
     println!("capture {}: {} events, {} below a source, {} overflows", capture.tier, capture.events, capture.changes, capture.overflows);
+    for lack in &capture.lacks {
+        println!("  lacks {lack}");
+    }
     for sync in &status.syncs {
         println!("\n{}  {}", sync.name, sync.source);
         if let SyncState::Stopped(reason) = &sync.state {

@@ -2,20 +2,24 @@
 
 use std::{path::Path, process::ExitCode};
 
-use super::{FAILED, small_runtime};
+use super::{FAILED, args::CaptureFlags, small_runtime};
 use crate::{
     capture::{
-        Tier,
-        fanotify::{Finding, probe},
+        Finding, Tier,
+        choose::{Wanted, allowed, ebpf_options, open, with_causes},
+        ebpf,
+        fanotify::probe,
     },
     config::{Config, Overrides, RawConfig},
     rsync::{Route, Rsync},
 };
 
-pub fn doctor(state_dir: &Path, config: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let config = config.map(|file| RawConfig::read(file)?.resolve(&Overrides::default(), state_dir)).transpose()?;
+pub fn doctor(state_dir: &Path, config: Option<&Path>, flags: &CaptureFlags) -> anyhow::Result<ExitCode> {
+    let overrides = Overrides { backend: flags.backend, btf: flags.btf.clone(), ..Overrides::default() };
+    let config = config.map(|file| RawConfig::read(file)?.resolve(&overrides, state_dir)).transpose()?;
     let mut report = Report { faults: 0 };
-    report.capture(config.as_ref());
+    let wanted = config.as_ref().map_or_else(|| flags.wanted(), |config| Wanted::new(&config.daemon, flags.capture_mask.clone()));
+    report.capture(&wanted, config.as_ref())?;
     let binary = config.as_ref().map_or(Path::new("rsync"), |config| &config.daemon.rsync);
     match Rsync::probe(binary) {
         Ok(rsync) => {
@@ -47,7 +51,40 @@ impl Report {
         }
     }
 
-    fn capture(&mut self, config: Option<&Config>) {
+    /// Every tier, best first: the one that a daemon would take, and why not the others.
+    fn capture(&mut self, wanted: &Wanted, config: Option<&Config>) -> anyhow::Result<()> {
+        let allowed = allowed(wanted.backend);
+        let mut taken = None;
+        for Finding { subject, works, detail } in ebpf::probe(&ebpf_options(wanted)?) {
+            let tier = Tier::ALL.into_iter().find(|tier| tier.to_string() == subject);
+            match tier.filter(|tier| works && allowed.contains(tier)) {
+                Some(tier) if taken.is_none() => {
+                    taken = Some(tier);
+                    self.line(&subject, Ok(&format!("taken: {detail}")));
+                }
+                _ if works => println!("      {subject}: {detail}"),
+                _ => println!("      {subject}: not taken: {detail}"),
+            }
+        }
+        if taken.is_none() && allowed.contains(&Tier::Fanotify) {
+            taken = Some(Tier::Fanotify);
+            self.fanotify(config);
+        } else {
+            match open(Tier::Fanotify, wanted) {
+                Ok(_) => println!("      {}: works, and is not needed", Tier::Fanotify),
+                Err(error) => println!("      {}: {}", Tier::Fanotify, with_causes(&error)),
+            }
+        }
+        match taken {
+            Some(tier) => tier.not_covered().iter().for_each(|what| println!("      not covered by {tier}: {what}")),
+            None => {
+                self.line("capture", Err(&format!("nothing works that backend = \"{}\" allows; the reasons are above", wanted.backend)))
+            }
+        }
+        Ok(())
+    }
+
+    fn fanotify(&mut self, config: Option<&Config>) {
         let paths: Vec<_> = match config {
             Some(config) => config.syncs.iter().map(|sync| Some(&*sync.source)).collect(),
             None => vec![None],
@@ -58,9 +95,6 @@ impl Report {
                 let needed = subject != "FAN_RENAME";
                 self.line(&subject, if works || !needed { Ok(&detail) } else { Err(&detail) });
             }
-        }
-        for what in Tier::Fanotify.not_covered() {
-            println!("      not covered by {}: {what}", Tier::Fanotify);
         }
     }
 

@@ -10,18 +10,27 @@ use anyhow::Context;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::small_runtime;
+use super::{args::CaptureFlags, small_runtime};
 use crate::{
-    capture::{Capture, Event, Sink, WatchedRoot, fanotify::Fanotify},
+    capture::{
+        Capture, Event, Sink, WatchedRoot,
+        choose::{Opened, choose},
+    },
     model::{RelPath, RelPathBuf, RootId, Scope},
 };
 
-pub fn events(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
+pub fn events(directory: &Path, json: bool, flags: &CaptureFlags) -> anyhow::Result<ExitCode> {
     let path = directory.canonicalize().with_context(|| format!("cannot watch {}", directory.display()))?;
     small_runtime()?.block_on(async {
         let (ended, mut end) = mpsc::channel(1);
-        let capture = Capture::spawn(Box::new(Fanotify::new(true)?), Box::new(Printer { json, line: Vec::new(), ended }))?;
-        capture.add_root(RootId(1), WatchedRoot { path: path.clone(), hidden: Vec::new(), cross_mounts: false }).await?;
+        let chosen = choose(&flags.wanted())?;
+        tracing::info!("{}", chosen.summary());
+        let Opened { source, details } = chosen.opened;
+        for lack in details.lacks {
+            tracing::warn!("{}: {lack}", source.tier());
+        }
+        let capture = Capture::spawn(source, Box::new(Printer { json, line: Vec::new(), ended }))?;
+        capture.add_root(RootId(1), WatchedRoot::all(path.clone())).await?;
         eprintln!("watching {} ({})", path.display(), capture.tier());
         tokio::select! {
             why = end.recv() => match why {

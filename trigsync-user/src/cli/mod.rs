@@ -8,6 +8,7 @@ mod doctor;
 mod events;
 mod run;
 mod sync;
+mod uninstall;
 mod verify;
 
 use std::process::ExitCode;
@@ -33,13 +34,14 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Run(run) => run::run(&args.state_dir, run),
         Command::Sync(definition) => sync::sync(&args.state_dir, &definition),
-        Command::Events { directory, json } => events::events(&directory, json),
-        Command::Doctor { config } => doctor::doctor(&args.state_dir, config.as_deref()),
+        Command::Events { directory, json, capture } => events::events(&directory, json, &capture),
+        Command::Doctor { config, capture } => doctor::doctor(&args.state_dir, config.as_deref(), &capture),
         Command::Flush { timeout } => ask::flush(&args.state_dir, timeout.into()),
         Command::Status { json } => ask::status(&args.state_dir, json),
         Command::Verify(verify) => verify::verify(&args.state_dir, &verify),
         Command::Release { sync } => ask::release(&args.state_dir, sync),
         Command::Stop => ask::stop(&args.state_dir),
+        Command::UninstallCapture => uninstall::uninstall(&args.state_dir),
     };
     result.unwrap_or_else(|error| {
         eprintln!("trigsync: {error:#}");

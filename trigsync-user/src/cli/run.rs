@@ -6,7 +6,7 @@ use super::args::Run;
 use crate::runtime::Daemon;
 
 pub fn run(state_dir: &Path, run: Run) -> anyhow::Result<ExitCode> {
-    let options = run.definition.options(state_dir, run.backend, run.initial_sync)?;
+    let options = run.definition.options(state_dir, &run.capture, run.initial_sync)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let daemon = Daemon::start(options).await?;

@@ -5,7 +5,11 @@ use std::{io::IsTerminal, path::Path, process::ExitCode, sync::Arc};
 use futures_util::future::join_all;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{FAILED, GUARDED, args::Definition, small_runtime};
+use super::{
+    FAILED, GUARDED,
+    args::{CaptureFlags, Definition},
+    small_runtime,
+};
 use crate::{
     config::TargetConfig,
     dispatch::{FullPass, SyncContext, full_pass},
@@ -15,7 +19,7 @@ use crate::{
 };
 
 pub fn sync(state_dir: &Path, definition: &Definition) -> anyhow::Result<ExitCode> {
-    let (_, config) = definition.options(state_dir, None, InitialSync::Always)?.configuration()?;
+    let (_, config) = definition.options(state_dir, &CaptureFlags::default(), InitialSync::Always)?.configuration()?;
     let rsync = Rsync::probe(&config.daemon.rsync)?;
     let bars = MultiProgress::new();
     let mut passes = Vec::new();

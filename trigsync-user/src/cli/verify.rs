@@ -7,7 +7,11 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, WRONG, args::Verify, small_runtime};
+use super::{
+    FAILED, WRONG,
+    args::{CaptureFlags, Verify},
+    small_runtime,
+};
 use crate::{
     config::{Config, Overrides, SyncConfig, TargetConfig},
     control::{ClientError, Request, Response, call},
@@ -59,7 +63,7 @@ pub fn verify(state_dir: &Path, verify: &Verify) -> anyhow::Result<ExitCode> {
 /// What the command line says, or else what the running daemon does.
 fn configuration(state_dir: &Path, verify: &Verify) -> anyhow::Result<Config> {
     if verify.definition.is_given() {
-        return Ok(verify.definition.options(state_dir, None, InitialSync::Auto)?.configuration()?.1);
+        return Ok(verify.definition.options(state_dir, &CaptureFlags::default(), InitialSync::Auto)?.configuration()?.1);
     }
     match call(state_dir, &Request::Config)
         .context("say what to compare: --config FILE, or --source DIR --target TARGET; or start the daemon")

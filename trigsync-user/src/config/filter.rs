@@ -17,6 +17,7 @@ pub struct Filter {
     patterns: Vec<String>,
     rules: Vec<String>,
     matcher: Gitignore,
+    excluded_directories: Vec<Vec<u8>>,
 }
 
 impl Filter {
@@ -30,12 +31,14 @@ impl Filter {
         let matcher = builder.build().map_err(|error| InvalidPattern::too_large(&error))?;
         // rsync takes the first rule that matches, gitignore the last.
         let rules = parsed.iter().rev().flat_map(Pattern::rsync_rules).collect();
-        Ok(Self { patterns: patterns.to_vec(), rules, matcher })
+        let includes = parsed.iter().any(Pattern::includes);
+        let excluded_directories = parsed.iter().filter(|_| !includes).filter_map(Pattern::name_anywhere).map(String::into_bytes).collect();
+        Ok(Self { patterns: patterns.to_vec(), rules, matcher, excluded_directories })
     }
 
     /// Excludes nothing.
     pub fn none() -> Self {
-        Self { patterns: Vec::new(), rules: Vec::new(), matcher: Gitignore::empty() }
+        Self { patterns: Vec::new(), rules: Vec::new(), matcher: Gitignore::empty(), excluded_directories: Vec::new() }
     }
 
     /// Whether there is no pattern at all.
@@ -59,6 +62,12 @@ impl Filter {
         ancestors
             .chain((!path.is_root()).then_some((bytes, directory)))
             .any(|(bytes, directory)| self.matcher.matched(OsStr::from_bytes(bytes), directory).is_ignore())
+    }
+
+    /// Names of directories that are left alone wherever they stand, with all that is in them. None where anything is included again:
+    /// then every path has to be asked for.
+    pub fn excluded_directories(&self) -> &[Vec<u8>] {
+        &self.excluded_directories
     }
 
     /// The same meaning for rsync, each as the value of one `--filter=` argument, in this order.

@@ -35,6 +35,8 @@ pub struct Config {
 pub struct DaemonConfig {
     /// How to capture.
     pub backend: Backend,
+    /// Kernel type information (BTF) for the eBPF tiers, where the running kernel's own is not to be read.
+    pub btf: Option<PathBuf>,
     /// Whether fanotify's queue may grow as long as memory lasts, or overflows at the system's limit.
     pub unlimited_queue: bool,
     /// The rsync to run; found in PATH where it has no slash.
@@ -50,8 +52,23 @@ pub enum Backend {
     /// The best that loads.
     #[default]
     Auto,
+    /// The better of the two eBPF tiers that loads.
+    Ebpf,
+    /// eBPF with probes on entry and return, also where the kernel has trampolines.
+    EbpfKprobe,
     /// fanotify with names, Linux 5.9 and newer.
     Fanotify,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Ebpf => "ebpf",
+            Self::EbpfKprobe => "ebpf-kprobe",
+            Self::Fanotify => "fanotify",
+        })
+    }
 }
 
 /// One source and the targets that are kept equal to it.
@@ -65,6 +82,8 @@ pub struct SyncConfig {
     pub filter: Arc<Filter>,
     /// Whether file systems mounted inside the source belong to it.
     pub cross_mounts: bool,
+    /// Whether another sync of this daemon writes into the source: a local target of that one lies inside it, or around it.
+    pub written_here: bool,
     /// When a change is ripe to be sent.
     pub settle: Settle,
     /// How much one rsync gets.

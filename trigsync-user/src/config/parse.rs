@@ -18,7 +18,7 @@ use super::{
     raw::{At, RawConfig, RawSync, RawTarget, absolute},
 };
 
-const TOP: &[&str] = &["backend", "unlimited_queue", "rsync", "stop_timeout", "sync"];
+const TOP: &[&str] = &["backend", "btf", "unlimited_queue", "rsync", "stop_timeout", "sync"];
 const SYNC: &[&str] =
     &["name", "source", "targets", "target", "exclude", "include", "cross_mounts", "settle", "batch", "max_delete", "max_delete_floor"];
 const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
@@ -56,6 +56,7 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
     let mut config = RawConfig {
         file: Some(file.to_owned()),
         backend: top.get("backend", backend)?,
+        btf: top.get("btf", path)?,
         unlimited_queue: top.get("unlimited_queue", boolean)?,
         rsync: top.get("rsync", path)?,
         stop_timeout: top.get("stop_timeout", duration)?,
@@ -65,6 +66,7 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
     if let Some(rsync) = config.rsync.as_mut().filter(|rsync| rsync.value.components().count() > 1) {
         rsync.value = base.join(&rsync.value);
     }
+    config.btf.iter_mut().for_each(|btf| btf.value = base.join(&btf.value));
     for sync in &mut config.syncs {
         let files = sync.targets.iter_mut().flat_map(|target| target.password_file.iter_mut().chain(&mut target.identity));
         sync.source.iter_mut().chain(files).for_each(|path| path.value = base.join(&path.value));
@@ -261,9 +263,9 @@ fn positive(value: &DeValue<'_>) -> Result<u64, String> {
 
 fn backend(value: &DeValue<'_>) -> Result<Backend, String> {
     let text = string(value)?;
-    <Backend as clap::ValueEnum>::from_str(&text, false).map_err(|_| match near_miss(&text, ["auto", "fanotify"]) {
+    <Backend as clap::ValueEnum>::from_str(&text, false).map_err(|_| match near_miss(&text, ["auto", "ebpf", "ebpf-kprobe", "fanotify"]) {
         Some(near) => format!("`{text}` is no way to capture (did you mean `{near}`?)"),
-        None => format!("`{text}` is no way to capture (write auto or fanotify)"),
+        None => format!("`{text}` is no way to capture (write auto, ebpf, ebpf-kprobe or fanotify)"),
     })
 }
 

@@ -116,6 +116,18 @@ impl Pattern {
         Ok(Self { written: written.to_owned(), include, anchored, directory, segments })
     }
 
+    /// Whether it includes again what others exclude.
+    pub(super) fn includes(&self) -> bool {
+        self.include
+    }
+
+    /// The name that it means at any depth: no wildcard, no slash but one at the end.
+    pub(super) fn name_anywhere(&self) -> Option<String> {
+        let [Segment::Name(tokens)] = &self.segments[..] else { return None };
+        let letter = |token: &Token| if let Token::Literal(c) = token { Some(*c) } else { None };
+        if self.anchored { None } else { tokens.iter().map(letter).collect() }
+    }
+
     /// The line for the `ignore` crate.
     pub(super) fn gitignore_line(&self) -> String {
         let mut line = String::new();
@@ -357,6 +369,17 @@ mod tests {
             ("\\#a", &["- #a"]),
         ] {
             assert_eq!(Pattern::parse(line).unwrap().rsync_rules(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_at_any_depth() {
+        let name = |line: &str| Pattern::parse(line).unwrap().name_anywhere();
+        for line in ["node_modules/", "node_modules", "**/node_modules/", "node\\_modules", "node[_]modules"] {
+            assert_eq!(name(line).as_deref(), Some("node_modules"), "{line}");
+        }
+        for line in ["/node_modules/", "node_modul?s", "*", "**", "a/node_modules", "node_modules/**", "[nm]ode"] {
+            assert_eq!(name(line), None, "{line}");
         }
     }
 

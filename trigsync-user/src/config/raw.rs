@@ -18,6 +18,7 @@ use super::{Backend, ConfigError, parse};
 pub struct RawConfig {
     pub(super) file: Option<PathBuf>,
     pub(super) backend: Option<At<Backend>>,
+    pub(super) btf: Option<At<PathBuf>>,
     pub(super) unlimited_queue: Option<At<bool>>,
     pub(super) rsync: Option<At<PathBuf>>,
     pub(super) stop_timeout: Option<At<Duration>>,
@@ -72,6 +73,8 @@ pub(super) struct RawTarget {
 pub struct Overrides {
     /// How to capture.
     pub backend: Option<Backend>,
+    /// Kernel type information for the eBPF tiers.
+    pub btf: Option<PathBuf>,
     /// gitignore patterns, after those of the configuration.
     pub exclude: Vec<String>,
     /// gitignore patterns to include again, after all the excludes.
@@ -159,7 +162,8 @@ impl RawConfig {
             max_delete_floor: None,
             targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
         };
-        let mut config = Self { file: None, backend: None, unlimited_queue: None, rsync: None, stop_timeout: None, syncs: vec![sync] };
+        let syncs = vec![sync];
+        let mut config = Self { file: None, backend: None, btf: None, unlimited_queue: None, rsync: None, stop_timeout: None, syncs };
         config.make_targets_absolute(Path::new(""))?;
         Ok(config)
     }
@@ -184,10 +188,13 @@ impl RawConfig {
 
     /// The configuration with the command line's values in it. They are checked here as far as one value can be checked alone.
     pub fn with_overrides(mut self, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let Overrides { backend, exclude, include, max_delete, password_file, identity, rsync_options, bandwidth_limit, connections } =
+        let Overrides { backend, btf, exclude, include, max_delete, password_file, identity, rsync_options, bandwidth_limit, connections } =
             overrides;
         if let Some(backend) = backend {
             self.backend = Some(At::flag("--backend", *backend));
+        }
+        if let Some(btf) = btf {
+            self.btf = Some(At::flag("--btf", absolute(btf, "--btf")?));
         }
         let wrong = |key: &str| {
             let key = key.to_owned();

@@ -45,9 +45,10 @@ impl RawConfig {
             }
             syncs.push(resolved);
         }
-        resolver.guard_places(&raw, &syncs)?;
+        resolver.guard_places(&raw, &mut syncs)?;
         let daemon = DaemonConfig {
             backend: value(&raw.backend).unwrap_or_default(),
+            btf: raw.btf.as_ref().map(|btf| resolver.btf(btf)).transpose()?,
             unlimited_queue: value(&raw.unlimited_queue).unwrap_or(true),
             rsync: value(&raw.rsync).unwrap_or_else(|| "rsync".into()),
             stop_timeout: value(&raw.stop_timeout).unwrap_or(Duration::from_secs(10)),
@@ -99,6 +100,7 @@ impl Resolver<'_> {
             filter: Arc::new(self.filter(&raw.patterns, &path)?),
             source: path,
             cross_mounts: value(&raw.cross_mounts).unwrap_or(false),
+            written_here: false, // until all places are known
             settle: self.settle(raw)?,
             batch: BatchLimits {
                 paths: value(&raw.batch_paths).map_or(50_000, |paths| usize::try_from(paths).unwrap_or(usize::MAX)),
@@ -119,6 +121,15 @@ impl Resolver<'_> {
             return Err(self.error(source, format!("`{shown}` is not a directory (name the directory to mirror)")));
         }
         Ok(path)
+    }
+
+    fn btf(&self, btf: &At<PathBuf>) -> Result<PathBuf, ConfigError> {
+        let shown = btf.value.display();
+        let file = File::open(&btf.value).and_then(|file| file.metadata());
+        match file.map_err(|error| self.error(btf, format!("`{shown}` cannot be used: {error}")))?.is_file() {
+            true => Ok(btf.value.clone()),
+            false => Err(self.error(btf, format!("`{shown}` is not a file (name a BTF file of the running kernel, or leave it out)"))),
+        }
     }
 
     fn name(&self, name: &At<String>) -> Result<String, ConfigError> {
@@ -233,13 +244,15 @@ impl Resolver<'_> {
         self.mounts.place(path).map_err(|error| self.error(at, format!("`{}` cannot be used: {error}", path.display())))
     }
 
-    /// Nothing that is written lies where something is read, or where something else is written.
-    fn guard_places(&self, raw: &RawConfig, syncs: &[SyncConfig]) -> Result<(), ConfigError> {
+    /// Nothing that is written lies where its own sync reads, or where something else is written. Where it lies in what another sync
+    /// reads, that one is told.
+    fn guard_places(&self, raw: &RawConfig, syncs: &mut [SyncConfig]) -> Result<(), ConfigError> {
         let state = &self.state;
         let mut written: Vec<(&At<String>, &TargetAddress, Option<Place>)> = Vec::new();
         // Of each local target: what its sync reads, and where it writes.
         let mut chains: Vec<(&At<PathBuf>, Place, &At<String>, Place)> = Vec::new();
-        for (raw, sync) in raw.syncs.iter().zip(syncs) {
+        let mut sources = Vec::with_capacity(syncs.len());
+        for (raw, sync) in raw.syncs.iter().zip(&*syncs) {
             let Some(source_at) = &raw.source else { continue };
             let source = self.mounts.place(&sync.source).map_err(|error| self.error(source_at, error.to_string()))?;
             if matches!(source.relation(state), Some(Relation::Same | Relation::Inside)) {
@@ -307,6 +320,12 @@ impl Resolver<'_> {
                 }
                 written.push((at, address, place));
             }
+            sources.push(source);
+        }
+        let into = |source: &Place| written.iter().any(|(.., place)| place.as_ref().is_some_and(|place| place.relation(source).is_some()));
+        let fed: Vec<bool> = sources.iter().map(into).collect();
+        for (sync, fed) in syncs.iter_mut().zip(fed) {
+            sync.written_here = fed;
         }
         Ok(())
     }

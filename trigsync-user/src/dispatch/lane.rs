@@ -7,11 +7,16 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::{sync::watch, task::JoinSet, time::sleep_until};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::sleep_until,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     aside::Aside,
+    cut::Cut,
     job::{JobContext, Outcome, Trouble, carry_out},
     now,
     overlap::Reach,
@@ -20,6 +25,7 @@ use super::{
     sync::{GateState, SyncContext},
 };
 use crate::{
+    capture::CaptureError,
     coalesce::Taken,
     config::TargetConfig,
     model::{Scope, Stamp},
@@ -37,6 +43,7 @@ const SHOWN: usize = 100;
 /// Keeps one target equal to its source. Runs until it is stopped.
 pub struct Lane {
     shared: Arc<LaneShared>,
+    cut: Cut,
     context: JobContext,
     gate: watch::Receiver<GateState>,
     jobs: JoinSet<Ended>,
@@ -78,17 +85,20 @@ enum Done {
     Carried(Outcome),
     /// The root is not what it was; the batch was not looked at.
     RootGone(RootError, Vec<Taken>),
+    /// No cut could be made; the batch was not looked at.
+    NotCut(CaptureError, Vec<Taken>),
 }
 
 impl Lane {
     /// A lane that has not started.
-    pub fn new(shared: Arc<LaneShared>, sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsync) -> Self {
+    pub fn new(shared: Arc<LaneShared>, sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsync, cut: Cut) -> Self {
         let connections = target.connections.get() as usize;
         let gate = sync.subscribe();
         let releases = gate.borrow().releases;
         let context = JobContext::new(sync, target, rsync);
         Self {
             shared,
+            cut,
             context,
             gate,
             jobs: JoinSet::new(),
@@ -208,14 +218,16 @@ impl Lane {
         }
         let oldest = batch.iter().map(|taken| taken.since).min().unwrap_or_default();
         let id = self.enlist(Running { id: 0, marks: batch.len(), oldest, full_pass: false, reach: None });
-        let (sync, root) = (self.context.sync.clone(), self.gate.borrow().root);
-        self.jobs.spawn_blocking(move || {
-            let config = &sync.config;
-            let done = match open_same_root(&config.source, root) {
-                Ok(fd) => Done::Planned(plan(fd, batch, &config.filter, &config.batch)),
+        let (sync, root, cut) = (self.context.sync.clone(), self.gate.borrow().root, self.cut.clone());
+        self.jobs.spawn(async move {
+            if let Err(error) = cut.make().await {
+                return Ended { id, done: Done::NotCut(error, batch) };
+            }
+            let look = move || match open_same_root(&sync.config.source, root) {
+                Ok(fd) => Done::Planned(plan(fd, batch, &sync.config.filter, &sync.config.batch)),
                 Err(error) => Done::RootGone(error, batch),
             };
-            Ended { id, done }
+            Ended { id, done: spawn_blocking(look).await.expect("looking does not panic") }
         });
     }
 
@@ -251,6 +263,12 @@ impl Lane {
             Done::RootGone(error, batch) => {
                 self.shared.set().put_back(batch);
                 self.context.sync.stop_without_root(&error.to_string());
+            }
+            Done::NotCut(error, batch) => {
+                // The daemon ends with its capture; what was taken is kept for the next start.
+                tracing::debug!("{}: {error}", self.context.target.name);
+                self.shared.set().put_back(batch);
+                self.retry_at = Some(Instant::now() + Duration::from_secs(1));
             }
         }
     }

@@ -4,10 +4,12 @@
 //! - A lane works in rounds: cut what is ripe, plan it, run it. While a round runs, the next one grows (group commit). Subtrees and
 //!   large files run beside the rounds, up to the target's connections.
 //! - Whatever is sent while an older run still works on the same paths is sent again when that run has ended (`overlap`).
+//! - The source is looked at after a cut that was made after the batch was taken (`cut`).
 //! - A mark leaves the lane only when rsync said that it arrived, or when nothing is due for it.
 //! - Guards are checked before anything is deleted (`guard`).
 
 mod aside;
+mod cut;
 mod full_pass;
 mod guard;
 mod job;
@@ -18,6 +20,7 @@ mod sync;
 
 use std::{sync::OnceLock, time::Instant};
 
+pub use cut::Cut;
 pub use full_pass::{FullPass, full_pass};
 pub use lane::Lane;
 pub use shared::LaneShared;

@@ -20,7 +20,7 @@ pub struct Status {
 /// The capture of a running daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaptureStatus {
-    /// `fanotify`.
+    /// `ebpf-fexit`, `ebpf-kprobe` or `fanotify`.
     pub tier: String,
     /// Events read from the kernel, those outside the roots included.
     pub events: u64,
@@ -28,6 +28,12 @@ pub struct CaptureStatus {
     pub changes: u64,
     /// How often the kernel's queue overflowed; each time the roots were marked whole.
     pub overflows: u64,
+    /// What this kernel lacks for the tier, with what is not seen for that.
+    pub lacks: Vec<String>,
+    /// Bytes of kernel memory for ring and maps, where the tier has them.
+    pub kernel_memory: Option<u64>,
+    /// Tiers that would have been better, each with the reason why it was not taken.
+    pub passed_over: Vec<(String, String)>,
 }
 
 /// Whether a sync works.

@@ -44,6 +44,9 @@ impl Daemon {
                 events: counters.events(),
                 changes: counters.changes(),
                 overflows: counters.overflows(),
+                lacks: self.details.lacks.clone(),
+                kernel_memory: self.details.kernel_memory,
+                passed_over: self.passed_over.iter().map(|(tier, reason)| (tier.to_string(), reason.clone())).collect(),
             },
             syncs: self.syncs.iter().map(|sync| sync.status()).collect(),
         }

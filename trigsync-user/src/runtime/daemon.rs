@@ -9,15 +9,20 @@ use tokio::{
 };
 
 use super::{
-    InitialSync, Options, RuntimeError, StateDir,
+    Options, RuntimeError, StateDir,
     fan_out::{FanOut, Table, everything},
-    sync::{RunningLane, RunningSync},
+    sync::{RunningLane, RunningSync, StoppedSync, Tools},
+    watch::watched,
 };
 use crate::{
-    capture::{Capture, Tier, WatchedRoot, fanotify::Fanotify},
-    config::{Backend, Config, RawConfig, SyncConfig},
+    capture::{
+        Capture, Continuity, Tier,
+        choose::{Chosen, Details, Opened, Wanted, choose},
+        ebpf::pin_directory,
+    },
+    config::{Config, RawConfig, SyncConfig, TargetConfig},
     control::{Call, serve},
-    dispatch::SyncContext,
+    dispatch::{Cut, SyncContext},
     journal::Backlog,
     model::RootId,
     plan::open_root,
@@ -32,9 +37,13 @@ pub struct Daemon {
     pub(super) capture: Arc<Capture>,
     pub(super) syncs: Vec<RunningSync>,
     pub(super) started: Instant,
+    /// What the tier is on this machine.
+    pub(super) details: Details,
+    /// The tiers that would have been better, each with the reason why it was not taken.
+    pub(super) passed_over: Vec<(Tier, String)>,
     state_dir: StateDir,
     table: Table,
-    rsync: Rsync,
+    tools: Tools,
     calls: mpsc::Receiver<Call>,
     hangup: Signal,
     terminate: Signal,
@@ -62,10 +71,17 @@ impl Daemon {
         };
         let [hangup, terminate, interrupt] = [SignalKind::hangup(), SignalKind::terminate(), SignalKind::interrupt()].map(signal);
         let table = Table::default();
-        let source = match config.daemon.backend {
-            Backend::Auto | Backend::Fanotify => Box::new(Fanotify::new(config.daemon.unlimited_queue)?),
-        };
+        let mut wanted = Wanted::new(&config.daemon, options.capture_mask.clone());
+        wanted.ring = options.capture_ring;
+        wanted.pins = Some(pin_directory(state_dir.path()));
+        let chosen = choose(&wanted)?;
+        tracing::info!("{}", chosen.summary());
+        let Chosen { opened: Opened { source, details }, passed_over } = chosen;
+        for lack in &details.lacks {
+            tracing::warn!("{}: {lack}", source.tier());
+        }
         let capture = Arc::new(Capture::spawn(source, Box::new(FanOut::new(table.clone())))?);
+        let tools = Tools { rsync, cut: Cut::of(&capture), grace: config.daemon.stop_timeout };
         let (call, calls) = mpsc::channel(16);
         let mut daemon = Self {
             raw,
@@ -73,8 +89,10 @@ impl Daemon {
             capture,
             syncs: Vec::new(),
             started: Instant::now(),
+            details,
+            passed_over,
             table,
-            rsync,
+            tools,
             calls,
             hangup: hangup.map_err(io("cannot handle SIGHUP"))?,
             terminate: terminate.map_err(io("cannot handle SIGTERM"))?,
@@ -89,27 +107,13 @@ impl Daemon {
     }
 
     async fn start_syncs(&mut self) -> Result<(), RuntimeError> {
-        let backlog = Backlog::read(self.state_dir.path()).unwrap_or_else(|error| {
+        let backlog = Backlog::take(self.state_dir.path()).unwrap_or_else(|error| {
             tracing::warn!("{error}; a full pass covers what it held");
             Backlog::default()
         });
-        let full_pass = match self.options.initial_sync {
-            // This tier captures nothing while the daemon is down.
-            InitialSync::Always | InitialSync::Auto => true,
-            InitialSync::Never => false,
-        };
-        tracing::info!(
-            "initial sync {:?}: {}",
-            self.options.initial_sync,
-            if full_pass {
-                "a full pass to every target, for changes made while nothing was captured"
-            } else {
-                "none; only what the last stop left unsent is replayed"
-            }
-        );
         for config in self.config.syncs.clone() {
-            let sync = self.start_sync(config, HashMap::new()).await?;
-            sync.mark_missed(&backlog, full_pass);
+            let (sync, continuity) = self.start_sync(config, HashMap::new()).await?;
+            sync.mark_missed(self.options.initial_sync, continuity, &backlog);
             self.syncs.push(sync);
         }
         Ok(())
@@ -120,7 +124,7 @@ impl Daemon {
         &mut self,
         config: SyncConfig,
         mut kept: HashMap<String, Arc<crate::dispatch::LaneShared>>,
-    ) -> Result<RunningSync, RuntimeError> {
+    ) -> Result<(RunningSync, Continuity), RuntimeError> {
         self.last_root += 1;
         let id = RootId(self.last_root);
         let (_, identity) = open_root(&config.source)?;
@@ -129,26 +133,11 @@ impl Daemon {
         let shared: Vec<_> =
             config.targets.iter().map(|target| kept.remove(&target.name).unwrap_or_else(|| RunningLane::share(config, target))).collect();
         self.table.enter(id, context.clone(), shared.clone());
-        if let Err(error) = self.capture.add_root(id, self.watched(config)).await {
-            self.table.remove(id);
-            return Err(error.into());
-        }
-        let grace = self.config.daemon.stop_timeout;
-        let lanes = config
-            .targets
-            .iter()
-            .zip(shared)
-            .map(|(target, shared)| RunningLane::start(&context, target.clone(), shared, &self.rsync, grace));
-        Ok(RunningSync { id, lanes: lanes.collect(), context: context.clone() })
-    }
-
-    fn watched(&self, config: &SyncConfig) -> WatchedRoot {
-        let hidden = Some(self.state_dir.path()).filter(|path| path.starts_with(&config.source));
-        WatchedRoot {
-            path: config.source.clone(),
-            hidden: hidden.map(ToOwned::to_owned).into_iter().collect(),
-            cross_mounts: config.cross_mounts,
-        }
+        let added = self.capture.add_root(id, watched(config, self.state_dir.path())).await;
+        let continuity = added.inspect_err(|_| self.table.remove(id))?;
+        let start = |(target, shared): (&TargetConfig, _)| RunningLane::start(&context, target.clone(), shared, &self.tools);
+        let lanes = config.targets.iter().zip(shared).map(start).collect();
+        Ok((RunningSync { id, lanes, context: context.clone() }, continuity))
     }
 
     /// Which tier captures.
@@ -190,18 +179,29 @@ impl Daemon {
             // The client may have gone; the daemon ends all the same.
             let _ = answer.send(crate::control::Response::Stopping);
         }
-        self.finish().await;
+        self.finish(result.is_ok()).await;
         result
     }
 
-    async fn finish(self) {
+    /// `captured` tells whether capture goes on until now.
+    async fn finish(self, captured: bool) {
         tracing::info!("stopping: waiting up to {} for what is in flight", humantime::format_duration(self.config.daemon.stop_timeout));
         // What was changed before the stop is in the sets before they are written.
-        if let Err(error) = self.capture.barrier().await {
-            tracing::warn!("{error}");
-        }
-        let unsent: Vec<_> = join_all(self.syncs.into_iter().map(RunningSync::stop)).await.into_iter().flatten().collect();
+        let captured = match self.capture.barrier().await {
+            Ok(()) => captured,
+            Err(error) => {
+                tracing::warn!("{error}");
+                false
+            }
+        };
+        let stopped = join_all(self.syncs.into_iter().map(RunningSync::stop)).await;
+        self.capture.halt().await;
+        let unsent: Vec<_> = stopped.iter().flat_map(|sync: &StoppedSync| sync.unsent(captured)).collect();
         match Backlog::write(self.state_dir.path(), unsent) {
+            Ok(()) if self.details.outlives_us => tracing::info!(
+                "stopped; capture goes on in the kernel for the next start (`trigsync uninstall-capture --state-dir {}` ends it)",
+                self.state_dir.path().display()
+            ),
             Ok(()) => tracing::info!("stopped"),
             Err(error) => tracing::error!("what was left unsent could not be written: {error}; the next start needs --initial-sync always"),
         }
@@ -238,8 +238,8 @@ impl Daemon {
     async fn replace(&mut self, running: Option<RunningSync>, new: SyncConfig) -> Result<RunningSync, RuntimeError> {
         let Some(running) = running else {
             tracing::info!("sync {} is new: a full pass", new.name);
-            let sync = self.start_sync(new, HashMap::new()).await?;
-            sync.mark_missed(&Backlog::default(), true);
+            let (sync, _) = self.start_sync(new, HashMap::new()).await?;
+            sync.mark_everything();
             return Ok(sync);
         };
         let stopped = running.context.gate().stopped.is_some();
@@ -261,8 +261,12 @@ impl Daemon {
         }
         let names: Vec<_> = kept.keys().cloned().collect();
         let result = self.start_sync(new, kept).await;
+        // What was told of the old root alone reaches the sets that are kept.
+        if let Err(error) = self.capture.barrier().await {
+            tracing::warn!("{error}");
+        }
         self.forget(id).await;
-        let sync = result?;
+        let (sync, _) = result?;
         for lane in sync.lanes.iter().filter(|lane| !names.contains(&lane.target.name)) {
             tracing::info!("sync {}: a full pass to {}", sync.context.config.name, lane.target.name);
             lane.shared.mark_all([everything()]);
@@ -283,8 +287,8 @@ impl Daemon {
         let gate = sync.context.gate();
         if gate.root_lost || gate.root != identity {
             self.capture.remove_root(sync.id).await?;
-            self.capture.add_root(sync.id, self.watched(&sync.context.config)).await?;
-            sync.mark_missed(&Backlog::default(), true);
+            self.capture.add_root(sync.id, watched(&sync.context.config, self.state_dir.path())).await?;
+            sync.mark_everything();
         }
         sync.context.release(identity);
         Ok(())

@@ -1,13 +1,17 @@
 //! The daemon: wires capture, lanes and the control socket, and decides nothing else.
 //!
 //! - A lane is entered in the table before its root is armed, so that no event finds it missing.
+//! - At the end the lanes stop first, then the capture, and only then is written down what is left: what was read from the kernel is in
+//!   the sets by then, and what was not is still in the kernel.
 //! - Everything ends by dropping senders and by one cancellation token a lane.
 
 mod calls;
 mod daemon;
 mod fan_out;
+mod initial;
 mod state_dir;
 mod sync;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -28,6 +32,10 @@ pub struct Options {
     pub origin: Origin,
     /// What the command line sets on top.
     pub overrides: Overrides,
+    /// For tests: the kernel whose abilities the eBPF tiers are held to.
+    pub capture_mask: Option<String>,
+    /// For tests: bytes of the ring of the eBPF tiers.
+    pub capture_ring: Option<u32>,
     /// Where the socket, the lock and the backlog are.
     pub state_dir: PathBuf,
     /// Whether every target gets a full pass first.
@@ -48,7 +56,7 @@ pub enum Origin {
 pub enum InitialSync {
     /// Yes.
     Always,
-    /// Where changes may have been missed: whenever capture has not run since the last stop.
+    /// Where changes may have been missed: wherever capture has not gone on since a clean stop.
     #[default]
     Auto,
     /// No: only what the last stop left unsent, and what changes from now on.

@@ -6,10 +6,11 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::fan_out::everything;
+use super::{InitialSync, fan_out::everything, initial};
 use crate::{
+    capture::Continuity,
     config::{SyncConfig, TargetConfig},
-    dispatch::{Lane, LaneShared, SyncContext},
+    dispatch::{Cut, Lane, LaneShared, SyncContext},
     journal::{Backlog, Unsent},
     model::RootId,
     observe::{SyncState, SyncStatus},
@@ -23,6 +24,20 @@ pub(super) struct RunningSync {
     pub lanes: Vec<RunningLane>,
 }
 
+/// What every lane works with.
+pub(super) struct Tools {
+    pub rsync: Rsync,
+    pub cut: Cut,
+    /// How long what is in flight may take when a lane is stopped.
+    pub grace: Duration,
+}
+
+/// A sync whose lanes have ended, while changes may still be captured.
+pub(super) struct StoppedSync {
+    context: Arc<SyncContext>,
+    lanes: Vec<(TargetConfig, Arc<LaneShared>)>,
+}
+
 /// A lane that runs.
 pub(super) struct RunningLane {
     pub target: TargetConfig,
@@ -32,10 +47,10 @@ pub(super) struct RunningLane {
 }
 
 impl RunningLane {
-    pub fn start(sync: &Arc<SyncContext>, target: TargetConfig, shared: Arc<LaneShared>, rsync: &Rsync, grace: Duration) -> Self {
+    pub fn start(sync: &Arc<SyncContext>, target: TargetConfig, shared: Arc<LaneShared>, tools: &Tools) -> Self {
         let stop = CancellationToken::new();
-        let lane = Lane::new(shared.clone(), sync.clone(), target.clone(), rsync.clone());
-        let task = tokio::spawn(lane.run(stop.clone(), grace));
+        let lane = Lane::new(shared.clone(), sync.clone(), target.clone(), tools.rsync.clone(), tools.cut.clone());
+        let task = tokio::spawn(lane.run(stop.clone(), tools.grace));
         Self { target, shared, stop, task }
     }
 
@@ -55,26 +70,32 @@ impl RunningLane {
 }
 
 impl RunningSync {
-    /// What has to be sent because it changed while nobody watched.
-    pub fn mark_missed(&self, backlog: &Backlog, full_pass: bool) {
+    /// Has everything compared, at every target.
+    pub fn mark_everything(&self) {
+        self.lanes.iter().for_each(|lane| lane.shared.mark_all([everything()]));
+    }
+
+    /// Marks what changed before the lanes were there: what the last stop left unsent, and where that is not all, everything.
+    pub fn mark_missed(&self, initial: InitialSync, continuity: Continuity, backlog: &Backlog) {
+        let config = &self.context.config;
         for lane in &self.lanes {
+            let name = &lane.target.name;
+            let unsent = backlog.of(&config.name, name);
+            let (full_pass, why) =
+                initial::decide(initial, continuity, backlog, &config.name, name, &initial::meaning(config, &lane.target));
+            let left = unsent.map_or(0, |unsent| unsent.marks().count());
+            let what = if full_pass { "a full pass" } else { "no full pass" };
+            tracing::info!("{}: {name}: {what}: {why}; left unsent by the last stop: {left}", config.name);
             if full_pass {
                 lane.shared.mark_all([everything()]);
             }
-            if let Some(unsent) = backlog.of(&self.context.config.name, &lane.target.name) {
-                lane.shared.mark_all(unsent.marks());
-            }
+            lane.shared.mark_all(unsent.into_iter().flat_map(Unsent::marks));
         }
     }
 
-    /// Stops all lanes at once. What they have not sent is returned.
-    pub async fn stop(self) -> Vec<Unsent> {
-        let name = &self.context.config.name;
-        let stopped = join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
-        let unsent = |(target, shared): (TargetConfig, Arc<LaneShared>)| {
-            Unsent::new(name, &target.name, shared.drain().into_iter().map(|taken| taken.mark))
-        };
-        stopped.into_iter().map(unsent).collect()
+    /// Stops all lanes at once.
+    pub async fn stop(self) -> StoppedSync {
+        StoppedSync { context: self.context, lanes: join_all(self.lanes.into_iter().map(RunningLane::stop)).await }
     }
 
     pub fn status(&self) -> SyncStatus {
@@ -84,5 +105,18 @@ impl RunningSync {
             state: self.context.gate().stopped.map_or(SyncState::Running, SyncState::Stopped),
             targets: self.lanes.iter().map(|lane| lane.shared.status()).collect(),
         }
+    }
+}
+
+impl StoppedSync {
+    /// What has not been sent. `captured` tells whether every change until now was captured; nothing may be captured any more.
+    pub fn unsent(&self, captured: bool) -> Vec<Unsent> {
+        let config = &self.context.config;
+        let whole = captured && !self.context.gate().root_lost;
+        let unsent = |(target, shared): &(TargetConfig, Arc<LaneShared>)| {
+            let marks = shared.drain().into_iter().map(|taken| taken.mark);
+            Unsent::new(&config.name, &target.name, whole.then(|| initial::meaning(config, target)), marks)
+        };
+        self.lanes.iter().map(unsent).collect()
     }
 }

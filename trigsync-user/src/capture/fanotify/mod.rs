@@ -8,7 +8,6 @@
 mod deliver;
 mod group;
 mod handle;
-mod mounts;
 mod probe;
 mod record;
 mod resolve;
@@ -17,24 +16,25 @@ mod view;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use tracing::{debug, error, info, warn};
 
-pub use probe::{Finding, probe};
+pub use probe::probe;
 
 use self::{
     deliver::{Cache, Delivery, LONGEST_PATH},
     group::{NamedGroup, no_handle},
-    mounts::{Mount, MountTable},
-    view::{Absent, Identity, Shown, View, open_directory},
+    view::{Absent, Identity, Shown, View},
 };
-use super::{CaptureError, Event, Sink, Source, Tier, WatchedRoot};
+pub use super::Finding;
+use super::{
+    CaptureError, Continuity, Event, Sink, Source, Tier, WatchedRoot,
+    directory::{open_directory, path_of, relative},
+    mounts::{self, Mount, MountTable},
+};
 use crate::model::{Ops, RelPath, RelPathBuf, RootId, Scope};
 
 /// Some thousands of events a read.
@@ -135,7 +135,7 @@ impl Fanotify {
         self.group.mark(fd, top)?;
         let (identity, _) = Identity::of(fd).map_err(|errno| no_handle(errno, fd, top))?;
         identity.reopen(fd).map_err(|errno| no_handle(errno, fd, top))?;
-        let top = resolve::path_of(fd).map_err(|errno| CaptureError::io("reading the path of", top, errno.into()))?;
+        let top = path_of(fd).map_err(|errno| CaptureError::io("reading the path of", top, errno.into()))?;
         let fsid = handle::fsid(fd).map_err(|errno| CaptureError::io("asking for the file system of", &top, errno.into()))?;
         Ok(View { root, top, at, across, identity, fsid })
     }
@@ -270,7 +270,7 @@ impl Source for Fanotify {
         Tier::Fanotify
     }
 
-    fn add_root(&mut self, id: RootId, root: &WatchedRoot) -> Result<(), CaptureError> {
+    fn add_root(&mut self, id: RootId, root: &WatchedRoot) -> Result<Continuity, CaptureError> {
         self.remove_root(id);
         let view = self.arm(id, &root.path, RelPathBuf::root(), root.cross_mounts)?;
         let hidden = root.hidden.iter().filter_map(|hidden| relative(&view.top, hidden)).collect();
@@ -278,7 +278,7 @@ impl Source for Fanotify {
         self.roots.insert(id, Root { watched: root.clone(), hidden, inside: BTreeMap::new() });
         let table = self.mounts.read().map_err(|source| CaptureError::io("reading", Path::new(MountTable::PATH), source))?;
         self.look_for_mounts(id, &table, None);
-        Ok(())
+        Ok(Continuity::Began)
     }
 
     fn remove_root(&mut self, id: RootId) {
@@ -292,7 +292,7 @@ impl Source for Fanotify {
     }
 
     /// In events, as [`read`](Self::read) counts: FIONREAD knows their fixed part only.
-    fn waiting(&self) -> io::Result<u64> {
+    fn cut(&mut self) -> io::Result<u64> {
         self.group.waiting()
     }
 
@@ -360,9 +360,4 @@ impl Source for Fanotify {
             self.look_for_all_mounts(sink);
         }
     }
-}
-
-/// `path` as seen from `top`; `None` where it is not below.
-fn relative(top: &Path, path: &Path) -> Option<RelPathBuf> {
-    RelPathBuf::new(path.strip_prefix(top).ok()?.as_os_str().as_bytes().to_vec()).ok()
 }

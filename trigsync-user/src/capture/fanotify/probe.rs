@@ -4,26 +4,9 @@ use std::{os::fd::AsFd as _, path::Path};
 
 use super::{
     group::{NamedGroup, no_handle},
-    view::{Identity, open_directory},
+    view::Identity,
 };
-use crate::capture::CaptureError;
-
-/// One thing that was tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What was tried.
-    pub subject: String,
-    /// Whether it works.
-    pub works: bool,
-    /// What follows from it, or why it does not work and what would help.
-    pub detail: String,
-}
-
-impl Finding {
-    fn new(subject: &str, works: bool, detail: impl Into<String>) -> Self {
-        Self { subject: subject.to_owned(), works, detail: detail.into() }
-    }
-}
+use crate::capture::{CaptureError, Finding, directory::open_directory};
 
 /// Tries the tier: here, and on the file system of `path` (an existing directory; `/` where none is given).
 pub fn probe(path: Option<&Path>) -> Vec<Finding> {

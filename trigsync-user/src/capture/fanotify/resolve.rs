@@ -6,7 +6,7 @@
 
 use std::{
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlink},
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2},
     sys::stat::{FileStat, Mode, fstat},
 };
 
@@ -25,7 +25,10 @@ use super::{
     record::Handle,
     view::{Shown, View},
 };
-use crate::model::{RelPathBuf, RootId};
+use crate::{
+    capture::directory::path_of,
+    model::{RelPathBuf, RootId},
+};
 
 /// Attempts before a directory that is renamed all the time is given up (and its root marked whole).
 const ATTEMPTS: usize = 8;
@@ -194,11 +197,6 @@ impl Found {
 
 fn same(stat: &FileStat, dev: u64, ino: u64) -> bool {
     stat.st_dev == dev && stat.st_ino == ino
-}
-
-/// The path by which the kernel calls an open directory.
-pub(super) fn path_of(fd: BorrowedFd<'_>) -> Result<PathBuf, Errno> {
-    readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str()).map(PathBuf::from)
 }
 
 fn up(fd: BorrowedFd<'_>, levels: usize) -> Result<OwnedFd, Errno> {

@@ -6,17 +6,16 @@
 use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, open},
-    sys::stat::{Mode, fstat},
-};
+use nix::{errno::Errno, sys::stat::fstat};
 
 use super::handle::{self, OwnedHandle};
-use crate::model::{RelPathBuf, RootId};
+use crate::{
+    capture::directory::{is_shortage, open_directory},
+    model::{RelPathBuf, RootId},
+};
 
 /// What makes a directory the one that was armed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,13 +104,8 @@ impl View {
         match found {
             Ok((fd, identity, mount)) if identity == self.identity => Ok(Shown { view: self, fd, mount }),
             Ok(_) => Err(Absent::Gone(Cause::Replaced)),
-            Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR)) => Err(Absent::Short(errno)),
+            Err(errno) if is_shortage(errno) => Err(Absent::Short(errno)),
             Err(errno) => Err(Absent::Gone(Cause::Failed(errno))),
         }
     }
-}
-
-/// Opens a directory in the way that `open_by_handle_at` accepts (it refuses `O_PATH`).
-pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
 }

@@ -19,6 +19,8 @@ pub(super) struct Mount {
     pub parent: i32,
     /// `major:minor` of the superblock.
     pub device: String,
+    /// Which directory of its file system stands there.
+    pub inner: PathBuf,
     /// Where, as this process sees it.
     pub point: PathBuf,
     /// Type of the file system.
@@ -60,9 +62,10 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let id = text(fields.next()?).parse().ok()?;
     let parent = text(fields.next()?).parse().ok()?;
     let device = text(fields.next()?);
-    let point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+    let inner = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    let point = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
     let kind = text(fields.skip_while(|field| *field != b"-").nth(1)?);
-    Some(Mount { id, parent, device, point, kind })
+    Some(Mount { id, parent, device, inner, point, kind })
 }
 
 /// Undoes the octal escapes (`\040` for a space).
@@ -124,7 +127,14 @@ mod tests {
     #[test]
     fn a_line_is_read_with_its_escapes() {
         let found = mount(b"36 35 98:0 /mnt1 /mnt\\0402\\134x rw,noatime master:1 shared:2 - ext3 /dev/root rw").unwrap();
-        let expected = Mount { id: 36, parent: 35, device: "98:0".to_owned(), point: PathBuf::from("/mnt 2\\x"), kind: "ext3".to_owned() };
+        let expected = Mount {
+            id: 36,
+            parent: 35,
+            device: "98:0".to_owned(),
+            inner: PathBuf::from("/mnt1"),
+            point: PathBuf::from("/mnt 2\\x"),
+            kind: "ext3".to_owned(),
+        };
         assert_eq!(found, expected);
         assert_eq!(mount(b""), None);
         assert_eq!(mount(b"1 2 3:4 / /x"), None);

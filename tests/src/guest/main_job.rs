@@ -1,0 +1,71 @@
+//! The main job: a daemon between two directories, random changes by two processes, flush, compare. With ends and new beginnings.
+
+use std::{thread, time::Duration};
+
+use anyhow::ensure;
+use nix::sys::signal::Signal;
+
+use super::{Arguments, Figures, Rows, job::Job, operations::Kind};
+use crate::report::Report;
+
+pub const NAME: &str = "main";
+
+const ROUNDS: usize = 3;
+
+/// What the log says where a daemon goes on with the capture of one that was stopped, and of one that was killed.
+const TAKEN_OVER: [&str; 2] = ["no full pass: capture went on", "a full pass: capture went on"];
+
+pub fn run(arguments: &Arguments) -> Vec<Report> {
+    let duration = arguments.duration.unwrap_or(Duration::from_secs(10));
+    let mut rows = Rows::new(NAME, arguments);
+    rows.case("random changes by two processes, flush, equal trees", |figures| rounds(arguments, duration, figures));
+    rows.case("killed and started again while changes go on", |figures| again(arguments, duration, true, figures));
+    rows.case("stopped and started again while changes go on", |figures| again(arguments, duration, false, figures));
+    rows.reports
+}
+
+fn rounds(arguments: &Arguments, duration: Duration, figures: &mut Figures) -> anyhow::Result<()> {
+    let job = Job::new(arguments)?;
+    let launch = job.launch();
+    let mut mirror = job.start(&launch)?;
+    let (mut operations, mut entries) = (0, 0);
+    for round in 1..=ROUNDS {
+        operations += job.writers(&[Kind::Mixed, Kind::Mixed], duration / 3)?.finish()?;
+        entries = job.arrived(&format!("round {round}"))?;
+    }
+    figures.extend([("operations", operations as f64), ("entries", entries as f64)]);
+    mirror.stop();
+    job.uninstall()?;
+    Ok(())
+}
+
+fn again(arguments: &Arguments, duration: Duration, kill: bool, figures: &mut Figures) -> anyhow::Result<()> {
+    let job = Job::new(arguments)?;
+    let launch = job.launch();
+    let mirror = job.start(&launch)?;
+    job.writers(&[Kind::Mixed, Kind::Deep], duration / 5)?.finish()?;
+    job.arrived("before the end")?;
+    let writers = job.writers(&[Kind::Mixed, Kind::Deep], duration)?;
+    thread::sleep(duration / 3);
+    let mut mirror = mirror;
+    if kill {
+        mirror.kill9_alone();
+    } else {
+        let status = mirror.terminate(Duration::from_secs(60));
+        ensure!(status.success(), "it ended with {status}");
+        drop(mirror);
+    }
+    thread::sleep(duration / 3);
+    let resumed = job.start(&launch)?;
+    let operations = writers.finish()?;
+    let entries = job.arrived("after the new beginning")?;
+    figures.extend([("operations", operations as f64), ("entries", entries as f64)]);
+    if arguments.tier.name == "ebpf-fexit" && arguments.wish.mask.as_deref().is_none_or(|mask| mask == "el8.4") {
+        resumed.until_logged(TAKEN_OVER[usize::from(kill)]);
+    }
+    mirror = resumed;
+    mirror.signal(Signal::SIGTERM);
+    mirror.terminate(Duration::from_secs(60));
+    job.uninstall()?;
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! What the kernel could not tell. Every count that grows becomes marks: of directories where those are known, of everything else.
+//!
+//! - What was taken out of the map of lost directories is told after it was taken out.
+//! - A capture that goes on after its daemon counts on: what was told is kept beside it.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd},
+        unix::fs::FileExt as _,
+    },
+};
+
+use aya::maps::{Array, MapData, MapError};
+use tracing::{debug, info, warn};
+
+use super::{attach::Attached, decode, deliver::Delivery, flight::Flights, kernel::Kernel, ring::Taken};
+
+/// Directories that one look takes out of `LOST`, which has fewer.
+const MOST_DIRECTORIES: usize = 4096;
+
+/// Counts that have been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    lost: u64,
+    everything: u64,
+    missed: u64,
+}
+
+/// Watches the counts.
+pub(super) struct Losses {
+    told: Told,
+    /// Where they outlive this process.
+    kept: Option<Array<MapData, u64>>,
+    /// What the kernel says of each program.
+    programs: Vec<File>,
+    flights: Flights,
+    /// Records that the kernel told to have dropped from perf buffers.
+    dropped: u64,
+    /// Of these, those that the programs did not count.
+    uncounted: u64,
+    /// Whether a program of this kernel hears that its record found no room; before 5.1 none did.
+    refusals_are_heard: Option<bool>,
+}
+
+impl Losses {
+    /// Nothing was told yet; or, with `kept`, what that says.
+    pub fn new(kept: Option<Array<MapData, u64>>) -> Result<Self, MapError> {
+        let mut told = Told::default();
+        if let Some(kept) = &kept {
+            told = Told { lost: kept.get(&0, 0)?, everything: kept.get(&1, 0)?, missed: kept.get(&2, 0)? };
+        }
+        let flights = Flights::default();
+        Ok(Self { told, kept, programs: Vec::new(), flights, dropped: 0, uncounted: 0, refusals_are_heard: None })
+    }
+
+    /// Counts that this map has room for.
+    pub const KEPT: u32 = 4;
+
+    /// Watches what a program misses. Its descriptor must stay open.
+    pub fn watch(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
+        self.programs.push(File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?);
+        Ok(())
+    }
+
+    /// After each read.
+    pub fn check(&mut self, kernel: &mut Kernel, taken: &Taken, delivery: &mut Delivery<'_>) -> io::Result<()> {
+        let report = kernel.maps.report().map_err(io::Error::other)?;
+        let mut told = self.told;
+        if self.is_dropped(taken, report.lost) {
+            delivery.lost(None);
+        }
+        if report.everything != told.everything {
+            info!(times = report.everything.wrapping_sub(told.everything), "changes were lost, nobody knows where: everything is marked");
+            delivery.lost(None);
+        }
+        if report.lost != told.lost {
+            debug!(records = report.lost.wrapping_sub(told.lost), "records found no room: their directories are marked");
+            Self::tell_directories(kernel, delivery).map_err(io::Error::other)?;
+        }
+        (told.lost, told.everything) = (report.lost, report.everything);
+        self.keep(told);
+        Ok(())
+    }
+
+    /// About once a second, and at each cut.
+    pub fn check_all(&mut self, kernel: &mut Kernel, attached: Option<&Attached>, delivery: &mut Delivery<'_>) -> io::Result<()> {
+        let probes = attached.and_then(Attached::missed_by_probes).transpose()?.unwrap_or(0);
+        let missed = self.missed()? + probes;
+        let told = self.told;
+        if missed > told.missed {
+            info!(calls = missed - told.missed, "calls were missed in the kernel: everything is marked");
+            delivery.lost(None);
+        }
+        // A directory may have been put in after its loss was seen.
+        Self::tell_directories(kernel, delivery).map_err(io::Error::other)?;
+        self.keep(Told { missed, ..told });
+        Ok(())
+    }
+
+    /// Calls that never came back, for tiers that keep them.
+    pub fn check_flights(&mut self, kernel: &mut Kernel, delivery: &mut Delivery<'_>) {
+        if self.flights.any_is_stale(kernel) {
+            delivery.lost(None);
+        }
+    }
+
+    fn tell_directories(kernel: &mut Kernel, delivery: &mut Delivery<'_>) -> Result<(), MapError> {
+        for _ in 0..MOST_DIRECTORIES {
+            let Some(directory) = kernel.maps.take_lost()? else { return Ok(()) };
+            match decode::lost(&directory) {
+                Ok(path) => delivery.tree(directory.slot, &path),
+                Err(malformed) => delivery.malformed(&malformed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a perf buffer dropped what nobody counted.
+    fn is_dropped(&mut self, taken: &Taken, counted: u64) -> bool {
+        self.dropped += taken.dropped;
+        let uncounted = self.dropped.saturating_sub(counted);
+        let grew = uncounted > self.uncounted;
+        if taken.dropped > 0 {
+            self.refusals_are_heard = Some(!grew && self.refusals_are_heard != Some(false));
+        }
+        self.uncounted = self.uncounted.max(uncounted);
+        if grew {
+            info!(records = taken.dropped, "perf buffers were full: everything is marked");
+        }
+        // The kernel tells of what it dropped with the next record, which may never come.
+        grew || taken.crowded && self.refusals_are_heard != Some(true)
+    }
+
+    fn missed(&self) -> io::Result<u64> {
+        let mut text = [0; 1024];
+        let mut sum = 0;
+        for program in &self.programs {
+            let length = program.read_at(&mut text, 0)?;
+            sum += recursion_misses(&text[..length]);
+        }
+        Ok(sum)
+    }
+
+    fn keep(&mut self, told: Told) {
+        if told == self.told {
+            return;
+        }
+        self.told = told;
+        if let Some(kept) = &mut self.kept {
+            for (at, count) in (0..).zip([told.lost, told.everything, told.missed]) {
+                if let Err(error) = kept.set(at, count, 0) {
+                    warn!(%error, "what was told will be told again after a restart");
+                }
+            }
+        }
+    }
+}
+
+/// Of a program's `fdinfo`; kernels before 5.12 do not count.
+fn recursion_misses(text: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(text);
+    text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_are_read_where_they_are_counted() {
+        assert_eq!(recursion_misses(b"prog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t12\nverified_insns:\t5\n"), 12);
+        assert_eq!(recursion_misses(b"prog_type:\t2\n"), 0);
+    }
+
+    #[test]
+    fn what_the_programs_counted_is_not_dropped_twice() {
+        let mut losses = Losses::new(None).unwrap();
+        let taken = |dropped, crowded| Taken { units: 1, dropped, crowded };
+        // A full buffer, and no word of a loss yet: perhaps the kernel cannot give one.
+        assert!(losses.is_dropped(&taken(0, true), 0));
+        assert!(!losses.is_dropped(&taken(3, true), 3));
+        assert!(!losses.is_dropped(&taken(0, true), 3));
+        // One kernel or the other: nothing of this was counted.
+        assert!(losses.is_dropped(&taken(2, false), 3));
+        assert!(losses.is_dropped(&taken(0, true), 3));
+        assert!(!losses.is_dropped(&taken(0, false), 3));
+    }
+}

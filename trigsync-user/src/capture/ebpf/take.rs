@@ -1,0 +1,242 @@
+//! Takes a tier: surveys the kernel, loads and attaches, or goes on with what is pinned.
+
+use std::{io, os::fd::AsFd as _, path::Path, time::Instant};
+
+use aya::{EbpfError, maps::MapError};
+use tracing::{info, warn};
+
+use super::{
+    Ebpf, Hold, Options,
+    attach::{self, Attached, NotTaken},
+    kernel::{self, Kernel, map_failed},
+    layout::{
+        self, Survey,
+        hooks::{HOOKS, Need},
+    },
+    load::{self, Limits},
+    loss::Losses,
+    maps::{EVENTS, Maps},
+    options::Choice,
+    pins::{self, Pins},
+    ring::{Buffers, Records},
+    roots::Roots,
+    slots::Slots,
+};
+use crate::capture::{CaptureError, Tier};
+
+impl Ebpf {
+    /// Loads and attaches the programs of the best tier that this kernel takes, or goes on with a pinned capture that fits.
+    pub fn new(options: &Options) -> Result<Self, CaptureError> {
+        kernel::check_namespace()?;
+        let survey = layout::survey(options.btf.as_deref(), options.mask)?;
+        let mut refused = Vec::new();
+        for tier in options.tier.tiers() {
+            match Self::take(&survey, *tier, options) {
+                Ok(taken) => {
+                    for (tier, error) in refused {
+                        warn!(%tier, %error, "not taken");
+                    }
+                    return Ok(taken);
+                }
+                Err(error) => refused.push((*tier, error)),
+            }
+        }
+        Err(match refused.len() {
+            1 => refused.remove(0).1,
+            _ => CaptureError::NoTier(refused),
+        })
+    }
+
+    /// Takes this tier or none.
+    pub(super) fn take(survey: &Survey, tier: Tier, options: &Options) -> Result<Self, CaptureError> {
+        survey.allows(tier).map_err(|lack| CaptureError::Lacks(lack.to_string()))?;
+        let start = Instant::now();
+        let mut lacks: Vec<String> = Vec::new();
+        let pins = match (&options.pins, tier) {
+            (None, _) => None,
+            (Some(base), Tier::EbpfFexit) if survey.settings.ring == 1 => {
+                match Pins::new(base, load::digest(&survey.settings, tier, options.ring_bytes)) {
+                    Ok(pins) => Some(pins),
+                    Err(error) => {
+                        lacks.push(format!("pins: the capture ends with the daemon, and a restart scans the source ({error})"));
+                        None
+                    }
+                }
+            }
+            (Some(base), _) => {
+                // A capture of another tier would go on for nobody.
+                if let Err(error) = pins::uninstall(base) {
+                    warn!(%error, base = %base.display(), "taking a pinned capture away");
+                }
+                lacks.push(
+                    "pins: the capture ends with the daemon, and a restart scans the source (only trampolines with a ring buffer stay)"
+                        .to_owned(),
+                );
+                None
+            }
+        };
+        if let Some(pins) = pins.as_ref().filter(|pins| pins.is_there()) {
+            match Self::resume(survey, tier, pins, start) {
+                Ok(resumed) => return Ok(resumed),
+                Err(error) => warn!(%error, "going on with the pinned capture; a new one is made"),
+            }
+        }
+        if let Some(pins) = &pins {
+            pins.clear()
+                .map_err(|source| CaptureError::io("removing old pins in", options.pins.as_deref().unwrap_or(Path::new("/")), source))?;
+        }
+        Self::begin(survey, tier, options, pins.as_ref(), lacks, start)
+    }
+
+    /// Loads and attaches.
+    fn begin(
+        survey: &Survey,
+        tier: Tier,
+        options: &Options,
+        pins: Option<&Pins>,
+        mut lacks: Vec<String>,
+        start: Instant,
+    ) -> Result<Self, CaptureError> {
+        let (mut programs, mut attached, limits) = load_and_attach(survey, tier, options)?;
+        let mut kernel_memory = load::kernel_memory(&programs);
+        lacks.append(&mut attached.lacks);
+        let mut told = None;
+        if let Some(pins) = pins {
+            match pins.install(&mut programs, &mut attached).and_then(|()| pins.told().map_err(io::Error::other)) {
+                Ok(map) => told = Some(map),
+                Err(error) => lacks
+                    .push(format!("pins: the capture ends with the daemon, and a restart scans the source (pinning it failed: {error})")),
+            }
+        }
+        let events = programs.take_map(EVENTS).ok_or_else(|| no_map(EVENTS))?;
+        let records = if survey.settings.ring == 1 {
+            Records::ring(events).map_err(map_failed)?
+        } else {
+            let failed = |error| CaptureError::io("opening", Path::new("a perf buffer for each processor"), io::Error::other(error));
+            let buffers = Buffers::open(events, options.buffer_bytes).map_err(failed)?;
+            kernel_memory += buffers.memory();
+            Records::Buffers(buffers)
+        };
+        let maps =
+            Maps::new(|name| programs.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })).map_err(map_failed)?;
+        let mut losses = Losses::new(told).map_err(map_failed)?;
+        for hung in &attached.hung {
+            if let Some(fd) = programs.program(&hung.program).and_then(|program| program.fd().ok()) {
+                losses.watch(fd.as_fd()).map_err(|source| CaptureError::io("opening", Path::new("/proc/self/fdinfo"), source))?;
+            }
+        }
+        let kernel = Kernel::new(maps).map_err(map_failed)?;
+        let roots = Roots::new(Slots::default())?;
+        let hold = Hold { attached: Some(attached), _programs: Some(programs), taken_over: Vec::new() };
+        let armed_in = start.elapsed();
+        info!(%tier, ?armed_in, ?limits, kernel_memory, "programs attached");
+        Ok(Self {
+            tier,
+            lacks,
+            limits: Some(limits),
+            kernel_memory,
+            armed_in,
+            kernel,
+            records,
+            roots,
+            losses,
+            found: false,
+            thorough: false,
+            name: Vec::new(),
+            path: Vec::new(),
+            hold,
+        })
+    }
+
+    /// Goes on with what is pinned.
+    fn resume(survey: &Survey, tier: Tier, pins: &Pins, start: Instant) -> Result<Self, CaptureError> {
+        let failed = |source| CaptureError::io("opening", Path::new("the pins of a capture"), source);
+        let programs = pins.programs().map_err(failed)?;
+        let maps = Maps::new(|name| pins.map(name)).map_err(map_failed)?;
+        let records = Records::ring(pins.map(EVENTS).map_err(map_failed)?).map_err(map_failed)?;
+        let mut losses = Losses::new(Some(pins.told().map_err(map_failed)?)).map_err(map_failed)?;
+        for (_, program) in &programs {
+            let fd = program.fd().map_err(|error| failed(io::Error::other(error)))?;
+            losses.watch(fd.as_fd()).map_err(failed)?;
+        }
+        let kernel_memory = pins.maps().map_err(failed)?.iter().map(super::maps::kernel_memory).sum();
+        let kernel = Kernel::new(maps).map_err(map_failed)?;
+        let slots = Slots::inherit(&kernel).map_err(map_failed)?;
+        let roots = Roots::new(slots)?;
+        let lacks = unattached(survey, tier, &programs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+        let taken_over = programs.into_iter().map(|(_, program)| program).collect();
+        let armed_in = start.elapsed();
+        info!(%tier, ?armed_in, "went on with a capture that no daemon read");
+        Ok(Self {
+            tier,
+            lacks,
+            limits: None,
+            kernel_memory,
+            armed_in,
+            kernel,
+            records,
+            roots,
+            losses,
+            found: false,
+            // What was lost while no daemon ran is told with the first read.
+            thorough: true,
+            name: Vec::new(),
+            path: Vec::new(),
+            hold: Hold { attached: None, _programs: None, taken_over },
+        })
+    }
+}
+
+impl Choice {
+    /// The tiers to try, the best first.
+    pub fn tiers(self) -> &'static [Tier] {
+        match self {
+            Self::Auto => &[Tier::EbpfFexit, Tier::EbpfKprobe],
+            Self::Fexit => &[Tier::EbpfFexit],
+            Self::Kprobe => &[Tier::EbpfKprobe],
+        }
+    }
+}
+
+/// With the longest limits that the verifier follows.
+fn load_and_attach(survey: &Survey, tier: Tier, options: &Options) -> Result<(aya::Ebpf, Attached, Limits), CaptureError> {
+    let mut rungs = Limits::LADDER.into_iter().peekable();
+    loop {
+        let Some(limits) = rungs.next() else { return Err(CaptureError::Lacks("no limits are short enough for the verifier".to_owned())) };
+        let is_last = rungs.peek().is_none();
+        let mut programs = load::load(&survey.settings, limits, tier, options.ring_bytes).map_err(|error| not_loaded(error, survey))?;
+        match attach::attach(&mut programs, survey, tier, is_last) {
+            Ok(attached) => return Ok((programs, attached, limits)),
+            Err(NotTaken::Never(error)) => return Err(error),
+            Err(NotTaken::TooComplex(error)) if is_last => return Err(error),
+            Err(NotTaken::TooComplex(error)) => info!(?limits, %error, "too long for this kernel's verifier; shorter limits are tried"),
+        }
+    }
+}
+
+fn not_loaded(error: EbpfError, survey: &Survey) -> CaptureError {
+    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
+        && io_error.kind() == io::ErrorKind::PermissionDenied
+        && let Some(short) = load::short_of_memory(survey)
+    {
+        return short;
+    }
+    CaptureError::io("preparing", Path::new("the programs and their maps"), io::Error::other(error))
+}
+
+fn no_map(name: &str) -> CaptureError {
+    CaptureError::io("looking for a map in", Path::new("the object"), io::Error::other(format!("it has no map `{name}`")))
+}
+
+/// What a capture that was taken over does not see: functions at which no program of it hangs.
+fn unattached(survey: &Survey, tier: Tier, programs: &[&str]) -> Vec<String> {
+    let missing = HOOKS.iter().filter(|hook| {
+        let is_there = programs.iter().any(|program| program.split_once('_').is_some_and(|(_, function)| function == hook.function));
+        !is_there && attach::is_wanted(survey, tier, hook) != Ok(false)
+    });
+    let sentence = |hook: &layout::hooks::Hook| match hook.need {
+        Need::Costs(costs) => Some(attach::lack(hook.function, costs, "no program is attached")),
+        Need::Required | Need::Else(_) => None,
+    };
+    missing.filter_map(sentence).collect()
+}

@@ -1,0 +1,28 @@
+//! The cut between two epochs, which a lane makes before it looks at the source.
+//!
+//! A tier that folds in the kernel tells of a file once in an epoch. A lane takes its marks, *then* has the epoch raised, then looks: a
+//! write that was silent because of a record of these marks had read the old epoch, so its data is there; a later one is told again. Marks
+//! must not be taken after the raise: they may come from records of the new epoch, whose silent writers come after the look.
+
+use std::sync::Arc;
+
+use crate::capture::{Capture, CaptureError};
+
+/// Makes cuts. Costs nothing where the tier does not fold.
+#[derive(Clone, Debug)]
+pub struct Cut(Option<Arc<Capture>>);
+
+impl Cut {
+    /// Cuts of what this capture tells.
+    pub fn of(capture: &Arc<Capture>) -> Self {
+        Self(capture.tier().folds().then(|| capture.clone()))
+    }
+
+    /// What was taken before the call may be looked at after it.
+    pub(super) async fn make(&self) -> Result<(), CaptureError> {
+        match &self.0 {
+            Some(capture) => capture.barrier().await,
+            None => Ok(()),
+        }
+    }
+}
