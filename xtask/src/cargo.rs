@@ -22,6 +22,13 @@ pub fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the workspace").to_owned()
 }
 
+/// Where everything built goes: cargo says it, since a variable or a configuration may have moved it.
+pub fn target_directory() -> Result<PathBuf> {
+    let output = cargo().args(["metadata", "--no-deps", "--format-version", "1"]).stderr(Stdio::inherit()).output();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.context("cargo does not start")?.stdout)?;
+    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata names no target directory")
+}
+
 /// A cargo command in the workspace: the cargo that runs us where there is one.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -48,13 +55,42 @@ pub fn build_binary(package: &str, binary: &str, profile: Profile) -> Result<Pat
     found.with_context(|| format!("cargo built {binary} but does not say where it is"))
 }
 
+/// Builds every binary of these packages so that it needs nothing but a kernel of x86-64, and returns their names and paths.
+pub fn build_for_guests(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    let mut command = cargo();
+    command.args(["build", "--message-format=json-render-diagnostics", "--profile", "guest", "--target", GUEST_TARGET, "--bins"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    command.env(GUEST_FLAGS.0, GUEST_FLAGS.1);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo does not start")?;
+    let messages = BufReader::new(child.stdout.take().expect("standard output is piped"));
+    let mut found = Vec::new();
+    for line in messages.lines() {
+        found.extend(any_executable(&line.context("reading what cargo says")?));
+    }
+    if !child.wait()?.success() {
+        bail!("the programs for guests do not build; cargo says why above");
+    }
+    Ok(found)
+}
+
+const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// A variable of the target, so that build scripts and macros are left alone.
+const GUEST_FLAGS: (&str, &str) = ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+
 /// The path of `binary`, where one line of cargo's JSON messages tells it.
 fn executable(message: &str, binary: &str) -> Option<PathBuf> {
+    any_executable(message).filter(|(name, _)| name == binary).map(|(_, path)| path)
+}
+
+/// The name and path of the program that one line of cargo's JSON messages tells of.
+fn any_executable(message: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    if message["reason"] != "compiler-artifact" || message["target"]["name"] != binary {
+    if message["reason"] != "compiler-artifact" {
         return None;
     }
-    message["executable"].as_str().map(PathBuf::from)
+    Some((message["target"]["name"].as_str()?.to_owned(), message["executable"].as_str()?.into()))
 }
 
 #[cfg(test)]

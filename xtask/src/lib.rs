@@ -1,4 +1,4 @@
-//! The one door to everything that is more than `cargo build`: `cargo xtask run`, `test`, `tidy` and `bench`.
+//! The one door to everything that is more than `cargo build`: `cargo xtask run`, `test`, `vm`, `tidy` and `bench`.
 //!
 //! - Drives the `trigsync` binary from outside and reads `trigsync status --json`; it does not link the daemon, so that it compiles
 //!   quickly on a fresh machine.
@@ -7,6 +7,7 @@
 
 pub mod cargo;
 pub mod demonstration;
+pub mod ebpf;
 pub mod interrupt;
 pub mod mirror;
 pub mod packages;
@@ -16,3 +17,4 @@ pub mod rsyncd;
 pub mod scratch;
 pub mod testing;
 pub mod tidy;
+pub mod vm;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{cargo, demonstration, packages, privilege, testing, tidy};
+use xtask::{cargo, demonstration, ebpf, packages, privilege, testing, tidy, vm};
 
 /// Builds, shows, tests and measures trigsync.
 #[derive(Parser)]
@@ -31,8 +31,16 @@ enum Task {
         /// Part of a test's name.
         filter: Option<String>,
     },
+    /// Boots kernels under qemu and runs the suites in them: capture on every tier and file system.
+    Vm(vm::Options),
     /// The house rules: layers, module documentation, size of files, words that must not stay.
     Tidy,
+    /// Builds the programs in the kernel anew and keeps the object. Needs bpf-linker and rust-src; nothing else does.
+    Ebpf {
+        /// Only compares: is the object that is kept what its sources give?
+        #[arg(long)]
+        check: bool,
+    },
     /// Measures the daemon beside rsync alone. `cargo xtask bench -- --help` lists the scenarios.
     Bench {
         /// What the benchmark is told.
@@ -76,6 +84,11 @@ fn perform(task: Task) -> Result<ExitCode> {
             Err(privilege::become_as_root(with_args(&binary, args))?)
         }
         Task::Test { filter } => testing::test(filter.as_deref()),
+        Task::Ebpf { check } => {
+            ebpf::build(check)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Vm(options) => vm::vm(&options),
         Task::Tidy => tidy::report(&cargo::workspace_root()),
         Task::Bench { args } => {
             packages::require(&[packages::RSYNC])?;

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::privilege;
 
-/// A program, and the packages that hold it.
+/// A program, or a library to link with, and the packages that hold it.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
-    /// The program's name.
+    /// The program's name. A name like `libc.a` is an archive that the C compiler finds.
     pub program: &'static str,
     /// Debian's package.
     apt: &'static str,
@@ -56,6 +56,25 @@ const SSH: Tool =
 /// What makes more tests run: not every distribution has them, and a test that finds none is skipped.
 pub const WELCOME_FOR_TESTS: [Tool; 2] =
     [Tool::same("mkfs.xfs", "xfsprogs"), Tool { zypper: "btrfsprogs", ..Tool::same("mkfs.btrfs", "btrfs-progs") }];
+
+/// What the guests of `cargo xtask vm` are started with, built with, and given.
+pub const FOR_GUESTS: [Tool; 4] = [
+    Tool { dnf: "qemu-kvm", zypper: "qemu-x86", apk: "qemu-system-x86_64", ..Tool::same(QEMU, "qemu-system-x86") },
+    Tool { dnf: "glibc-static", zypper: "glibc-devel-static", apk: "musl-dev", pacman: "glibc", ..Tool::same("libc.a", "libc6-dev") },
+    RSYNC,
+    Tool::same("mkfs.ext4", "e2fsprogs"),
+];
+
+/// The emulator; RHEL keeps it under another name, outside of PATH ([`qemu`]).
+const QEMU: &str = "qemu-system-x86_64";
+const QEMU_OF_RHEL: &str = "/usr/libexec/qemu-kvm";
+
+/// What unpacks modules of kernels.
+pub const XZ: Tool = Tool { apt: "xz-utils", ..Tool::same("xz", "xz") };
+/// The same.
+pub const ZSTD: Tool = Tool::same("zstd", "zstd");
+/// The same.
+pub const GZIP: Tool = Tool::same("gzip", "gzip");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PackageManager {
@@ -124,19 +143,47 @@ impl PackageManager {
 
 /// Whether a program of this name can be started.
 pub fn on_path(program: &str) -> bool {
+    path_of(program).is_some()
+}
+
+fn places() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // A user's PATH often lacks the directories that sshd and mkfs are in.
     let further = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(further).any(|directory| is_program(&directory.join(program)))
+    std::env::split_paths(&path).collect::<Vec<_>>().into_iter().chain(further)
 }
 
 fn is_program(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file()
 }
 
+/// Where a program is.
+pub fn path_of(program: &str) -> Option<PathBuf> {
+    places().map(|directory| directory.join(program)).find(|path| is_program(path))
+}
+
+/// The emulator for x86-64.
+pub fn qemu() -> Option<PathBuf> {
+    path_of(QEMU).or_else(|| Some(PathBuf::from(QEMU_OF_RHEL)).filter(|path| is_program(path)))
+}
+
 /// Those that are not there.
 pub fn missing(tools: &[Tool]) -> Vec<Tool> {
-    tools.iter().filter(|tool| !on_path(tool.program)).copied().collect()
+    tools.iter().filter(|tool| !is_here(tool.program)).copied().collect()
+}
+
+fn is_here(name: &str) -> bool {
+    match name {
+        QEMU => qemu().is_some(),
+        archive if archive.ends_with(".a") => has_archive(archive),
+        program => on_path(program),
+    }
+}
+
+/// Whether the C compiler, which links for rustc too, finds an archive: it answers with a path then, else with the bare name.
+fn has_archive(name: &str) -> bool {
+    let answer = Command::new("cc").arg(format!("-print-file-name={name}")).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    answer.is_ok_and(|answer| Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_absolute())
 }
 
 /// Installs what is missing, having said so. An error where a tool is still missing afterwards.

@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, packages, privilege, tidy};
+use crate::{
+    cargo, packages, privilege, tidy,
+    vm::{self, Verdict},
+};
 use results::Results;
 
 /// Runs everything; with a filter only the tests whose names contain it. The exit code is 0 where nothing failed.
@@ -32,6 +35,9 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     }
     stages.run("build", || cargo::build_binary("trigsync-user", "trigsync", cargo::Profile::Dev).map(drop));
     stages.run("test", || run_tests(filter, &mut results));
+    if filter.is_none() {
+        stages.run("guests", || run_guests(&mut results));
+    }
     Ok(stages.close(&results))
 }
 
@@ -135,10 +141,38 @@ fn run_tests(filter: Option<&str>, results: &mut Results) -> Result<()> {
         bail!("{} tests failed ({status})", results.failed());
     }
     let avoidable = results.avoidable_skips();
-    if std::env::var_os("CI").is_some_and(|value| value == "true") && !avoidable.is_empty() {
+    if is_ci() && !avoidable.is_empty() {
         bail!("skipped for want of a tool that can be installed: {}", avoidable.join("; "));
     }
     Ok(())
+}
+
+/// The suites in guests. A machine that cannot run them skips them, but not where everything has to run.
+fn run_guests(results: &mut Results) -> Result<()> {
+    let tests = match vm::for_tests() {
+        Ok(tests) => tests,
+        Err(error) if is_ci() => return Err(error),
+        Err(error) => {
+            println!("SKIPPED guests: {error:#}");
+            results.add("guests", Verdict::Skipped(format!("{error:#}")));
+            return Ok(());
+        }
+    };
+    let failed = tests.iter().filter(|(_, verdict)| *verdict == Verdict::Failed).count();
+    for (name, verdict) in tests {
+        if let Verdict::Skipped(cause) = &verdict {
+            println!("SKIPPED {name}: {cause}");
+        }
+        results.add(&name, verdict);
+    }
+    if failed > 0 {
+        bail!("{failed} suites failed in guests");
+    }
+    Ok(())
+}
+
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
 fn each_line(stream: impl Read, mut take: impl FnMut(&str)) {
