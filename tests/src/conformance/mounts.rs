@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use nix::mount::{MntFlags, umount2};
 use trigsync::{
     capture::WatchedRoot,
-    model::{Ops, Scope},
+    model::{Ops, RootId, Scope},
 };
 
 use super::{
@@ -66,7 +66,16 @@ fn crossing(b: &Bench<'_>) -> WatchedRoot {
     WatchedRoot { cross_mounts: true, ..WatchedRoot::all(b.root.clone()) }
 }
 
+/// The kernel's fanotify has to know the file system that is mounted; before 5.13 it does not know tmpfs.
+fn tmpfs_can_be_watched(b: &mut Bench<'_>) -> Result<(), Fault> {
+    let _mounted = Mounted::tmpfs(&b.outside.clone(), "size=1m")?;
+    b.source.add_root(RootId(9), &WatchedRoot::all(b.outside.clone()))?;
+    b.source.remove_root(RootId(9));
+    Ok(())
+}
+
 fn followed(b: &mut Bench<'_>) -> Result<(), Fault> {
+    tmpfs_can_be_watched(b)?;
     fs::create_dir(b.at("point"))?;
     b.arm_as(crossing(b))?;
     for _ in 0..2 {
@@ -85,6 +94,7 @@ fn followed(b: &mut Bench<'_>) -> Result<(), Fault> {
 }
 
 fn followed_from_start(b: &mut Bench<'_>) -> Result<(), Fault> {
+    tmpfs_can_be_watched(b)?;
     fs::create_dir_all(b.at("a/point"))?;
     let _mounted = Mounted::tmpfs(&b.at("a/point"), "size=1m")?;
     b.arm_as(crossing(b))?;

@@ -7,9 +7,8 @@ use std::{io, mem::offset_of};
 
 use aya::{Ebpf, EbpfError, EbpfLoader, maps::MapData};
 use aya_obj::maps::bpf_map_def;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
-use tracing::debug;
 use trigsync_common::settings::Settings;
 
 use super::{
@@ -54,10 +53,6 @@ pub(super) fn digest(settings: &Settings, tier: Tier, ring_bytes: u32) -> u64 {
 
 /// Makes the maps, and prepares the programs. None of them is loaded yet.
 pub(super) fn load(settings: &Settings, limits: Limits, tier: Tier, ring_bytes: u32) -> Result<Ebpf, EbpfError> {
-    // Kernels before 5.11 count maps against this limit. Where it cannot be raised, the kernel says so when it matters.
-    if let Err(errno) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        debug!(%errno, "raising RLIMIT_MEMLOCK");
-    }
     let is_kprobe = tier == Tier::EbpfKprobe;
     let settings = Settings {
         deepest_walk: limits.deepest_walk,

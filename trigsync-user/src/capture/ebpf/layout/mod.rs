@@ -23,6 +23,8 @@ use std::{
     thread,
 };
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use tracing::debug;
 use trigsync_common::settings::Settings;
 
 pub use self::{
@@ -151,6 +153,11 @@ pub fn survey(btf: Option<&Path>, mask: Option<Mask>) -> Result<Survey, LayoutEr
     }
     let release = nix::sys::utsname::uname().map_err(|errno| system("asking for the kernel's release")(errno.into()))?;
     let release = release.release().to_string_lossy().into_owned();
+    // Kernels before 5.11 count maps and programs against this limit, those of a capture that is still pinned too, so already the trials
+    // need it. Where it cannot be raised, the kernel says so when it matters.
+    if let Err(errno) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        debug!(%errno, "raising RLIMIT_MEMLOCK");
+    }
     // Both take as long as all the rest together.
     let (types, symbols) = thread::scope(|scope| {
         let symbols = scope.spawn(Symbols::read);
