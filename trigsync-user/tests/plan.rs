@@ -105,11 +105,13 @@ fn written_files_are_sent_whatever_their_time_says_and_others_are_compared() {
 
 #[test]
 fn subtrees_levels_and_large_files_go_beside_the_batch() {
-    let root = tree(&["d/x", "e/y", "f/z"]);
+    let root = tree(&["d/x", "e/y", "f/z", "failed/x", "lost/x"]);
     let large = fs::File::create(root.path().join("large")).unwrap();
     large.set_len(100 << 20).unwrap();
     let marks = vec![
         mark("d", Scope::Tree, Ops::MOVED_TO | Ops::DIRECTORY),
+        mark("lost", Scope::Tree, Ops::RESCAN | Ops::DIRECTORY),
+        mark("failed", Scope::Tree, Ops::MOVED_TO | Ops::RESCAN),
         mark("e", Scope::Level, Ops::RESCAN),
         mark("", Scope::Tree, Ops::RESCAN),
         mark("f/z", Scope::Tree, Ops::MOVED_TO),
@@ -123,8 +125,10 @@ fn subtrees_levels_and_large_files_go_beside_the_batch() {
         [
             (Work::Entries(Compare::Changed), vec!["large".into()], false),
             (Work::Levels, vec!["e".into()], false),
-            (Work::Trees, vec![".".into()], true),
-            (Work::Trees, vec!["d".into()], false),
+            (Work::Trees(Compare::Quick), vec![".".into()], true),
+            (Work::Trees(Compare::Quick), vec!["lost".into()], false),
+            (Work::Trees(Compare::Changed), vec!["d".into()], false),
+            (Work::Trees(Compare::Checksum), vec!["failed".into()], false),
         ]
     );
     assert_eq!(paths(&plan.entries[0]), ["f/none", "f/z"], "a tree that is a file, or gone, is an entry");

@@ -11,7 +11,7 @@ use crate::{
     config::TargetConfig,
     model::{Mark, Ops, RelPathBuf, Scope},
     plan::{Gone, Item, PlannedRun},
-    rsync::{Listing, Rsync, Stats, Work},
+    rsync::{Compare, Listing, Rsync, Stats, Work},
 };
 
 /// How a full pass ended.
@@ -56,5 +56,5 @@ pub async fn full_pass(sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsyn
 fn everything() -> PlannedRun {
     let mark = Mark { path: RelPathBuf::root(), scope: Scope::Tree, ops: Ops::RESCAN };
     let item = Item { listed: RelPathBuf::root(), missing: false, mark: Taken { mark, since: 0 } };
-    PlannedRun { work: Work::Trees, listing: Listing::Plain, gone: Gone::Unseen, items: vec![item] }
+    PlannedRun { work: Work::Trees(Compare::Quick), listing: Listing::Plain, gone: Gone::Unseen, items: vec![item] }
 }

@@ -160,13 +160,13 @@ impl JobContext {
         if self.receiver.root_refused.load(Relaxed) && run.listing == Listing::WithRoot {
             run.listing = Listing::Plain;
         }
-        if !self.receiver.missing_args_refused.load(Relaxed) || !matches!(run.work, Work::Entries(_) | Work::Trees) {
+        if !self.receiver.missing_args_refused.load(Relaxed) || !matches!(run.work, Work::Entries(_) | Work::Trees(_)) {
             return vec![run];
         }
         let (missing, present): (Vec<_>, Vec<_>) = run.items.iter().cloned().partition(|item| item.missing);
         let mut parts = Vec::new();
         if !present.is_empty() {
-            parts.push(PlannedRun { gone: if run.work == Work::Trees { Gone::Unseen } else { Gone::Seen(0) }, ..run.with_items(present) });
+            parts.push(PlannedRun { gone: if matches!(run.work, Work::Trees(_)) { Gone::Unseen } else { Gone::Seen(0) }, ..run.with_items(present) });
         }
         if !missing.is_empty() {
             parts.push(PlannedRun { work: Work::Removals, ..run.with_items(missing) });
@@ -190,10 +190,8 @@ impl JobContext {
                 {
                     return Ok(answer);
                 }
-                if let Work::Entries(_) = work {
-                    // What has arrived just now is not sent a second time.
-                    work = Work::Entries(if matches!(answer.verdict, Verdict::Withheld(_)) { Compare::Quick } else { Compare::Checksum });
-                }
+                // What has arrived just now is not sent a second time.
+                work = work.sent_in_part(if matches!(answer.verdict, Verdict::Withheld(_)) { Compare::Quick } else { Compare::Checksum });
                 answer.stats.withheld
             }
             Gone::Seen(due) => due,
@@ -223,7 +221,7 @@ impl JobContext {
         let config = &self.sync.config;
         let route = Route { source: &config.source, filter: &config.filter, cross_mounts: config.cross_mounts, target: &self.target };
         let list = match work {
-            Work::Entries(_) | Work::Levels | Work::Trees => list(run.paths(), run.listing),
+            Work::Entries(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
             Work::Removals => removal_rules(run.paths()),
             Work::RootAttributes => Vec::new(),
         };
@@ -272,7 +270,7 @@ impl JobContext {
             paths.into_iter().filter(|path| !explained(path) && !twin(path).is_some_and(|twin| explained(&twin))).collect();
         match run.work {
             // They stand below a listed subtree.
-            Work::Trees => {
+            Work::Trees(_) => {
                 let mark = |path: &RelPathBuf| Mark { path: path.clone(), scope: Scope::Tree, ops: Ops::WRITE | Ops::RESCAN };
                 outcome.failed.extend(strangers.into_iter().map(|path| (Taken { mark: mark(path), since }, reason.clone())));
             }
@@ -318,7 +316,7 @@ impl JobContext {
 impl PlannedRun {
     /// Whether a listed item has not arrived where `path` failed.
     fn fails_with(&self, item: &Item, path: &RelPath) -> bool {
-        item.listed.is_within(path) || (self.work != Work::Trees && self.reaches_below(item) && path.is_within(&item.listed))
+        item.listed.is_within(path) || (!matches!(self.work, Work::Trees(_)) && self.reaches_below(item) && path.is_within(&item.listed))
     }
 }
 
@@ -356,6 +354,6 @@ fn apart(run: PlannedRun, reason: String, outcome: &mut Outcome) -> Vec<PlannedR
         return Vec::new();
     }
     let half = items.split_off(items.len() / 2);
-    let work = if let Work::Entries(_) = run.work { Work::Entries(Compare::Checksum) } else { run.work };
+    let work = run.work.sent_in_part(Compare::Checksum);
     [items, half].into_iter().map(|items| PlannedRun { work, ..run.with_items(items) }).collect()
 }

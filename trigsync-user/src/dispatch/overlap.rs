@@ -90,7 +90,7 @@ mod tests {
     fn run(work: Work, listed: &[(&str, bool)]) -> PlannedRun {
         let item = |&(path, missing): &(&str, bool)| {
             let path = RelPathBuf::new(path.as_bytes().to_vec()).unwrap();
-            let scope = if work == Work::Trees { Scope::Tree } else { Scope::Entry };
+            let scope = if matches!(work, Work::Trees(_)) { Scope::Tree } else { Scope::Entry };
             Item { listed: path.clone(), missing, mark: Taken { mark: Mark { path, scope, ops: Ops::WRITE }, since: 7 } }
         };
         PlannedRun { work, listing: Listing::Plain, gone: Gone::Seen(0), items: listed.iter().map(item).collect() }
@@ -110,8 +110,8 @@ mod tests {
     fn the_narrower_of_two_overlapping_paths_is_marked_again() {
         let entry = |path: &str| vec![(path.to_owned(), Scope::Entry)];
         let tree = |path: &str| vec![(path.to_owned(), Scope::Tree)];
-        let full = run(Work::Trees, &[("", false)]);
-        let sub = run(Work::Trees, &[("a/b", false)]);
+        let full = run(Work::Trees(Compare::Quick), &[("", false)]);
+        let sub = run(Work::Trees(Compare::Quick), &[("a/b", false)]);
         let file = run(ENTRIES, &[("a/b/big", false)]);
         assert_eq!(shadows(&full, &run(ENTRIES, &[("a/x", false)])), entry("a/x"));
         assert_eq!(shadows(&full, &sub), tree("a/b"));

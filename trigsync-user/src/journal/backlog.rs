@@ -75,9 +75,12 @@ impl Unsent {
         self.meaning.as_deref()
     }
 
-    /// The marks. What was seen at each path is not kept: files are compared by content.
+    /// The marks. What was seen at each path is not kept: files are compared by content, except in a full pass, which would read everything.
     pub fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
-        self.marks.iter().map(|(scope, path)| Mark { path: path.clone(), scope: *scope, ops: Ops::WRITE | Ops::RESCAN })
+        self.marks.iter().map(|(scope, path)| {
+            let ops = if path.is_root() { Ops::RESCAN } else { Ops::WRITE | Ops::RESCAN };
+            Mark { path: path.clone(), scope: *scope, ops }
+        })
     }
 }
 

@@ -80,18 +80,18 @@ impl PlannedRun {
 
     /// Whether this is the full pass over the root.
     pub fn is_full_pass(&self) -> bool {
-        self.work == Work::Trees && self.items.first().is_some_and(|item| item.listed.is_root())
+        matches!(self.work, Work::Trees(_)) && self.items.first().is_some_and(|item| item.listed.is_root())
     }
 
     /// Whether what it does to a listed item may reach what is below it.
     pub fn reaches_below(&self, item: &Item) -> bool {
-        matches!(self.work, Work::Trees | Work::Levels) || item.missing
+        matches!(self.work, Work::Trees(_) | Work::Levels) || item.missing
     }
 
     /// What a mark has to cover to do again what this run does to a listed path.
     pub fn scope(&self) -> Scope {
         match self.work {
-            Work::Trees => Scope::Tree,
+            Work::Trees(_) => Scope::Tree,
             Work::Levels => Scope::Level,
             Work::Entries(_) | Work::Removals | Work::RootAttributes => Scope::Entry,
         }
@@ -100,7 +100,7 @@ impl PlannedRun {
     /// Whether another run beside the rounds may travel in the same list: subtrees together, levels together, a large file with itself.
     pub fn joins(&self, other: &Self) -> bool {
         match (self.work, other.work) {
-            (Work::Trees, Work::Trees) => self.is_full_pass() == other.is_full_pass(),
+            (Work::Trees(how), Work::Trees(other_how)) => how == other_how && self.is_full_pass() == other.is_full_pass(),
             (Work::Levels, Work::Levels) => true,
             (Work::Entries(_), Work::Entries(_)) => self.paths().eq(other.paths()),
             _ => false,
@@ -183,7 +183,8 @@ struct Sorter {
     whole_gone: bool,
     unseen_gone: bool,
     root_changed: bool,
-    again: bool,
+    /// What was seen of the files in `changed`.
+    changed_ops: Ops,
 }
 
 impl Sorter {
@@ -222,25 +223,27 @@ impl Sorter {
     }
 
     fn file(&mut self, item: Item, size: u64, limits: &BatchLimits) {
-        let ops = item.mark.mark.ops;
-        if !ops.changes_content() && item.mark.mark.scope == Scope::Entry {
+        // A mark of a whole tree that is a file: another thing may have stood here.
+        let replaced = if item.mark.mark.scope == Scope::Entry { Ops::empty() } else { Ops::MOVED_TO };
+        let ops = item.mark.mark.ops | replaced;
+        if !ops.changes_content() {
             self.same_bytes += size;
             self.same.push(item);
         } else if size >= LARGE_FILE.min(limits.bytes) {
-            let work = Work::Entries(compare(ops.contains(Ops::RESCAN)));
+            let work = Work::Entries(compare(ops));
             self.plan.bulk.push(PlannedRun { work, listing: Listing::Plain, gone: Gone::Seen(0), items: vec![item] });
         } else if self.changed_bytes + size > limits.bytes {
             self.plan.postponed.push(item.mark);
         } else {
             self.changed_bytes += size;
-            self.again |= ops.contains(Ops::RESCAN);
+            self.changed_ops |= ops;
             self.changed.push(item);
         }
     }
 
     fn finish(mut self) -> Plan {
         let listing = if self.root_changed || !self.root.is_empty() { Listing::WithRoot } else { Listing::Plain };
-        let compare = if self.changed.is_empty() { Compare::Quick } else { compare(self.again) };
+        let entries = Work::Entries(compare(self.changed_ops));
         let gone = match (self.unseen_gone, self.whole_gone) {
             (true, _) => Gone::Unseen,
             (false, true) => Gone::SeenWhole,
@@ -256,14 +259,18 @@ impl Sorter {
         if let Some(listed) = carrier {
             first.extend(self.root.drain(..).map(|item| Item { listed: listed.clone(), ..item }));
         }
-        // The full pass goes alone: it takes long, and the other subtrees need not wait for it.
-        let (full, parts) = self.trees.into_iter().partition(|item| item.listed.is_root());
-        push(&mut self.plan.entries, Work::Entries(compare), listing, gone, first);
+        push(&mut self.plan.entries, entries, listing, gone, first);
         push(&mut self.plan.entries, Work::Entries(Compare::Quick), Listing::Plain, Gone::Seen(0), self.same);
         push(&mut self.plan.entries, Work::RootAttributes, Listing::Plain, Gone::Seen(0), self.root);
         push(&mut self.plan.bulk, Work::Levels, Listing::Levels, Gone::Unseen, self.levels);
-        push(&mut self.plan.bulk, Work::Trees, listing, Gone::Unseen, full);
-        push(&mut self.plan.bulk, Work::Trees, listing, Gone::Unseen, parts);
+        // The full pass goes alone: it takes long, and the other subtrees need not wait for it.
+        let (full, parts): (Vec<_>, Vec<_>) = self.trees.into_iter().partition(|item| item.listed.is_root());
+        for trees in [full, parts] {
+            for how in [Compare::Quick, Compare::Changed, Compare::Checksum] {
+                let alike = trees.iter().filter(|item| compare(item.mark.mark.ops) == how).cloned().collect();
+                push(&mut self.plan.bulk, Work::Trees(how), listing, Gone::Unseen, alike);
+            }
+        }
         self.plan
     }
 }
@@ -275,6 +282,11 @@ fn push(runs: &mut Vec<PlannedRun>, work: Work, listing: Listing, gone: Gone, mu
     }
 }
 
-fn compare(again: bool) -> Compare {
-    if again { Compare::Checksum } else { Compare::Changed }
+/// How rsync is to compare what was seen to change like this. A rescan alone saw no change: rsync's own comparison has to do.
+fn compare(ops: Ops) -> Compare {
+    match (ops.changes_content(), ops.contains(Ops::RESCAN)) {
+        (false, _) => Compare::Quick,
+        (true, false) => Compare::Changed,
+        (true, true) => Compare::Checksum,
+    }
 }

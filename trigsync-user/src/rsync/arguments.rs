@@ -27,7 +27,7 @@ pub(super) fn arguments(version: Version, route: &Route<'_>, run: &Run<'_>) -> R
     if run.progress.is_some() {
         options.push("--info=progress2");
     }
-    options.finish(version, route, matches!(run.work, Work::Entries(_) | Work::Levels | Work::Trees))
+    options.finish(version, route, matches!(run.work, Work::Entries(_) | Work::Levels | Work::Trees(_)))
 }
 
 /// The same for a comparison that changes nothing: the whole root, or only what is listed.
@@ -40,10 +40,7 @@ pub(super) fn comparison(
 ) -> Result<Vec<OsString>, Unspeakable> {
     let mut options = Options::new(route, false);
     let compare = if checksum { Compare::Checksum } else { Compare::Quick };
-    options.work(if whole { Work::Trees } else { Work::Entries(compare) }, Deletions::Allowed, Missing::Delete);
-    if checksum && whole {
-        options.push("--checksum");
-    }
+    options.work(if whole { Work::Trees(compare) } else { Work::Entries(compare) }, Deletions::Allowed, Missing::Delete);
     options.push("--dry-run");
     options.push("--itemize-changes");
     options.push(&format!("--out-format={format}"));
@@ -97,13 +94,12 @@ impl Options {
     fn work(&mut self, work: Work, deletions: Deletions, missing: Missing) {
         match work {
             // `--files-from` switches the recursion of `-a` off.
-            Work::Entries(compare) => match compare {
-                Compare::Quick => {}
-                Compare::Changed => self.push("--ignore-times"),
-                Compare::Checksum => self.push("--checksum"),
-            },
+            Work::Entries(compare) => self.compare(compare),
             Work::Levels => {}
-            Work::Trees => self.push("-r"),
+            Work::Trees(compare) => {
+                self.push("-r");
+                self.compare(compare);
+            }
             Work::Removals => {
                 self.push("--from0");
                 self.push("--filter=. -");
@@ -126,6 +122,14 @@ impl Options {
         }
         if deletions == Deletions::Counted {
             self.push("--max-delete=0");
+        }
+    }
+
+    fn compare(&mut self, compare: Compare) {
+        match compare {
+            Compare::Quick => {}
+            Compare::Changed => self.push("--ignore-times"),
+            Compare::Checksum => self.push("--checksum"),
         }
     }
 

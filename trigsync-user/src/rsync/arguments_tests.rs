@@ -65,15 +65,15 @@ fn trees_to_a_daemon_with_everything() {
     target.timeout = Duration::from_millis(1500);
     target.modify_window = 1;
     let filter = Filter::new(&["*.tmp".into()]).unwrap();
-    let told = told(NOW, &target, &filter, Work::Trees, Deletions::Counted, true);
+    let told = told(NOW, &target, &filter, Work::Trees(Compare::Changed), Deletions::Counted, true);
     let rules = filter.rsync_rules().len();
     assert!(rules > 0 && told[..rules].iter().all(|argument| argument.starts_with("--filter=")), "{told:?}");
     let mut expected = words(
-        "-a -r --delete --delete-missing-args --force --max-delete=0 --info=progress2 --one-file-system --modify-window=1 --stats --no-h \
+        "-a -r --ignore-times --delete --delete-missing-args --force --max-delete=0 --info=progress2 --one-file-system --modify-window=1 --stats --no-h \
          --timeout=2 --bwlimit=10m --contimeout=10 --password-file=/etc/pass_word --from0 --files-from=- --acls --no-owner /srv/www/ \
          rsync://web@backup/www/sub/",
     );
-    expected[14] = "--password-file=/etc/pass word".into();
+    expected[15] = "--password-file=/etc/pass word".into();
     assert_eq!(told[rules..], expected);
 }
 
@@ -145,7 +145,7 @@ fn a_comparison_is_a_dry_run() {
     let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: true, target: &target };
     let told = comparison(NOW, &route, true, true, "x%i %n").unwrap();
     let mut expected = words(
-        "-a -r --delete --delete-missing-args --force --checksum --dry-run --itemize-changes --out-format=x%i_%n --modify-window=-1 --stats \
+        "-a -r --checksum --delete --delete-missing-args --force --dry-run --itemize-changes --out-format=x%i_%n --modify-window=-1 --stats \
          --no-h --timeout=60 --contimeout=10 --from0 --files-from=- /srv/www/ rsync://web@backup/www/",
     );
     expected[8] = "--out-format=x%i %n".into();

@@ -52,13 +52,25 @@ pub enum Work {
     Entries(Compare),
     /// The listed directories and the names directly in them: `--delete` without recursion. Lists are written [`Listing::Levels`].
     Levels,
-    /// The listed names with everything below: `-r --delete --delete-missing-args --force`. The root is listed as `/.`.
-    Trees,
+    /// The listed names with everything below: `-r --delete --delete-missing-args --force`. The root is listed as `/.`. A subtree that was
+    /// moved to where it is may hold other files of the same sizes and times as what the target has there: those are sent as changed.
+    Trees(Compare),
     /// The listed names, and nothing else, are deleted with what is below them: `-r --delete` with a filter rule for every path, for
     /// receivers that cannot do `--delete-missing-args`.
     Removals,
     /// Only the root directory's own attributes; the list is empty.
     RootAttributes,
+}
+
+impl Work {
+    /// The same, after some of it has arrived: what would be sent without a look is compared by `how` instead.
+    pub fn sent_in_part(self, how: Compare) -> Self {
+        match self {
+            Self::Entries(Compare::Changed | Compare::Checksum) => Self::Entries(how),
+            Self::Trees(Compare::Changed | Compare::Checksum) => Self::Trees(how),
+            Self::Entries(Compare::Quick) | Self::Trees(Compare::Quick) | Self::Levels | Self::Removals | Self::RootAttributes => self,
+        }
+    }
 }
 
 /// How rsync tells whether a file that both sides have needs to be sent.

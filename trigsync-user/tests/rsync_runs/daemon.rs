@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use trigsync::rsync::{Deletions, Verdict, Work};
+use trigsync::rsync::{Compare, Deletions, Verdict, Work};
 
 use super::{
     Asked, Held,
@@ -71,7 +71,7 @@ async fn what_the_operator_has_to_mend_is_held_with_its_remedy() {
     to.password_file = Some(secret(&lab, "password", "secret\n", 0o600));
     assert_eq!(lab.entries(&to, &["a"]).await.verdict, Verdict::Done);
     // Without deletions such a daemon takes what it gets.
-    let answer = lab.run(&server.module("refuse", ""), Work::Trees, Deletions::Never, b"/.\0".to_vec()).await;
+    let answer = lab.run(&server.module("refuse", ""), Work::Trees(Compare::Quick), Deletions::Never, b"/.\0".to_vec()).await;
     assert_eq!(answer.verdict, Verdict::Done);
 }
 

@@ -78,7 +78,7 @@ impl Lab {
     }
 
     pub async fn trees(&self, target: &TargetConfig, names: &[&str]) -> Answer {
-        self.run(target, Work::Trees, Deletions::Allowed, listed(names)).await
+        self.run(target, Work::Trees(Compare::Quick), Deletions::Allowed, listed(names)).await
     }
 
     pub fn route<'a>(&'a self, target: &'a TargetConfig) -> Route<'a> {

@@ -34,7 +34,7 @@ async fn a_child_that_talks_without_reading_and_one_that_never_reads() {
     let mut fake_run = async |line: &str| {
         script(&fake, &format!("if [ \"$1\" = --version ]; then echo 'rsync  version 3.2.7  protocol version 31'; exit; fi\n{line}"));
         lab.rsync = Rsync::probe(&fake).unwrap();
-        let run = lab.run(&to, Work::Trees, Deletions::Allowed, vec![b'x'; 8 << 20]);
+        let run = lab.run(&to, Work::Trees(Compare::Quick), Deletions::Allowed, vec![b'x'; 8 << 20]);
         tokio::time::timeout(Duration::from_secs(20), run).await.expect("no deadlock").verdict
     };
     let talks = fake_run("head -c 20000000 /dev/zero | tr '\\0' x; head -c 2000000 /dev/zero >&2; exit 0").await;
@@ -58,7 +58,7 @@ async fn a_stop_in_the_middle_leaves_nothing_behind() {
     to.bandwidth_limit = Some("100".into());
     fs::write(lab.source.join("big"), vec![b'x'; 8 << 20]).unwrap();
     let stop = CancellationToken::new();
-    let run = lab.run_until(&to, Work::Trees, Deletions::Allowed, b"/.\0".to_vec(), &stop);
+    let run = lab.run_until(&to, Work::Trees(Compare::Quick), Deletions::Allowed, b"/.\0".to_vec(), &stop);
     let (answer, ()) = tokio::join!(run, async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         assert_eq!(fs::read_dir(lab.path("dst")).unwrap().count(), 1, "it is at work on its temporary file");
@@ -67,11 +67,11 @@ async fn a_stop_in_the_middle_leaves_nothing_behind() {
     assert_eq!(answer.verdict, Verdict::Stopped);
     nothing_left(&lab).await;
     // Dropped: the same.
-    let run = lab.run(&to, Work::Trees, Deletions::Allowed, b"/.\0".to_vec());
+    let run = lab.run(&to, Work::Trees(Compare::Quick), Deletions::Allowed, b"/.\0".to_vec());
     assert!(tokio::time::timeout(Duration::from_millis(700), run).await.is_err());
     nothing_left(&lab).await;
     // Stopped before it began.
-    let answer = lab.run_until(&to, Work::Trees, Deletions::Allowed, b"/.\0".to_vec(), &stop).await;
+    let answer = lab.run_until(&to, Work::Trees(Compare::Quick), Deletions::Allowed, b"/.\0".to_vec(), &stop).await;
     assert_eq!(answer.verdict, Verdict::Stopped);
 }
 
@@ -92,7 +92,7 @@ async fn a_child_that_ignores_sigterm_is_killed() {
     lab.rsync = Rsync::probe(&fake).unwrap();
     let stop = CancellationToken::new();
     let started = Instant::now();
-    let run = lab.run_until(&to, Work::Trees, Deletions::Allowed, Vec::new(), &stop);
+    let run = lab.run_until(&to, Work::Trees(Compare::Quick), Deletions::Allowed, Vec::new(), &stop);
     let (answer, ()) = tokio::join!(run, async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         stop.cancel();
@@ -109,7 +109,7 @@ async fn progress_is_told() {
     let told = std::sync::Mutex::new(Vec::new());
     let tell = |progress: Progress| told.lock().unwrap().push(progress);
     let run =
-        Run { work: Work::Trees, deletions: Deletions::Allowed, missing: Missing::Delete, list: b"/.\0".to_vec(), progress: Some(&tell) };
+        Run { work: Work::Trees(Compare::Quick), deletions: Deletions::Allowed, missing: Missing::Delete, list: b"/.\0".to_vec(), progress: Some(&tell) };
     assert_eq!(lab.rsync.run(&lab.route(&to), run, &CancellationToken::new()).await.verdict, Verdict::Done);
     let last = *told.lock().unwrap().last().expect("some progress");
     assert_eq!((last.bytes, last.percent), (1 << 20, 100));
@@ -152,7 +152,7 @@ async fn nothing_outlives_a_killed_daemon() {
         lab.source = directory.join("src");
         let mut to = super::lab::target(trigsync::config::TargetAddress::Local(directory.join("dst")));
         to.bandwidth_limit = Some("100".into());
-        let run = async move { lab.run(&to, Work::Trees, Deletions::Allowed, b"/.\0".to_vec()).await };
+        let run = async move { lab.run(&to, Work::Trees(Compare::Quick), Deletions::Allowed, b"/.\0".to_vec()).await };
         panic!("not killed: {:?}", tokio::spawn(run).await);
     }
     fs::create_dir(lab.path("dst")).unwrap();
