@@ -55,7 +55,7 @@ pub struct Report {
     /// What became of it.
     pub outcome: Outcome,
     /// What was measured: a name with its unit, and the number.
-    pub figures: Vec<(&'static str, f64)>,
+    pub figures: Vec<(String, f64)>,
 }
 
 impl Report {
@@ -67,7 +67,7 @@ impl Report {
     /// `{"suite":…,"tier":…,"mask":…,"case":…,"outcome":"passed"|"failed"|"not covered","why":…,"figures":{…}}`; `mask` may be null.
     pub fn to_json(&self) -> Value {
         let (outcome, why) = self.outcome.words();
-        let figures: serde_json::Map<_, _> = self.figures.iter().map(|(name, figure)| ((*name).to_owned(), json!(figure))).collect();
+        let figures: serde_json::Map<_, _> = self.figures.iter().map(|(name, figure)| (name.clone(), json!(figure))).collect();
         json!({
             "suite": self.suite, "tier": self.tier, "mask": self.mask, "case": self.case, "outcome": outcome, "why": why, "figures": figures,
         })
@@ -102,7 +102,7 @@ mod tests {
             mask: Some("el8.2".to_owned()),
             case: "equal trees".to_owned(),
             outcome: Outcome::of(Err(anyhow::anyhow!("no entry").context("comparing"))),
-            figures: vec![("operations", 12.0)],
+            figures: vec![("operations".to_owned(), 12.0)],
         };
         assert!(report.failed());
         assert_eq!(

@@ -5,7 +5,7 @@
 //! - a writer writes; then its hook reads the epoch, and where the file was told in it already, it is silent. Else it submits a record, and
 //!   *then* notes the epoch as the file's entry, so that whoever is silent because of the entry can rely on the record being in the ring;
 //! - a barrier (`Capture::barrier`) raises the epoch, then drains the ring into the dirty set;
-//! - a lane takes from the set what it will look at, *then* has the epoch raised, then looks. A mark may come from a record of the newest
+//! - a lane takes from the set what it will look at, *then* has the epoch raised (`Capture::cut`), then looks. A mark may come from a record of the newest
 //!   epoch; looked at without a raise in between, it would be gone while writers are still silent because of it.
 //!
 //! Two threads that each write one word and then read the other's may both read the old value unless each has a full fence in between.
@@ -78,7 +78,7 @@ impl Kernel {
 
     fn hook(&self) {
         let epoch = self.epoch.load(Relaxed);
-        // The map's own lock orders what was done before an entry was set for whoever finds it.
+        // The ring's own exchange stands between the record and the entry, so whoever finds the entry may rely on the record.
         if self.entry.load(Acquire) == epoch {
             return;
         }

@@ -4,47 +4,46 @@
 //! file was told in that epoch. The entry is set after the record is in the ring, so whoever is silent may rely on the record being there.
 //! The daemon takes what it was told, then raises the epoch, then looks at the files: a change that was kept silent read the old epoch, so
 //! it is there to be seen.
+//!
+//! An entry is one word, so nobody ever sees half of one: a digest of file, name and epoch, and what was told. Files that share a place
+//! throw each other out, which only makes a repeat.
 
 use trigsync_common::{ops, values::Control};
 
-use crate::{maps::FOLD, read::Reader, settings, walk};
+use crate::{
+    maps::FOLD,
+    read::{Reader, unknown},
+    settings, walk,
+};
 
-/// Value of `FOLD`, by the address of the `dentry`. An address is used again: the rest says whether it is still the same file and name.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Folded {
-    epoch: u64,
-    inode: u64,
-    name: u64,
-    ops: u64,
-}
+/// Places; a power of two.
+pub const PLACES: u32 = 1 << 16;
 
-/// A file as it is now, and the epoch that it is looked at in.
+/// The bits of an entry that say what was told, which are those of [`ops`]; the others are the digest.
+const TOLD: u64 = 0xff;
+
+/// A file under the name that it has now, in the epoch in which it is looked at.
 #[derive(Clone, Copy)]
 pub struct Identity {
-    dentry: u64,
-    inode: u64,
-    name: u64,
-    epoch: u64,
+    place: u32,
+    digest: u64,
 }
 
 impl Identity {
     /// The epoch is read here, once: what is set later must not be newer than what was compared.
     #[inline(always)]
     pub fn of<R: Reader>(control: &Control, dentry: u64, inode: u64) -> Self {
-        Self {
-            dentry,
-            inode: R::u64(inode + settings::inode_number()),
-            name: walk::name_hash::<R>(dentry),
-            // SAFETY: a word of a map's value; the daemon replaces it.
-            epoch: unsafe { core::ptr::read_volatile(&raw const control.epoch) },
-        }
+        // SAFETY: a word of a map's value; the daemon replaces it.
+        let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
+        // An address is used again: the inode's number and the name tell whether it is still the same file.
+        let file = mix(address::<R>(control, dentry) ^ R::u64(inode + settings::inode_number()).rotate_left(32));
+        Self { place: (file >> 48) as u32 & (PLACES - 1), digest: mix(mix(file ^ walk::name_hash::<R>(dentry)) ^ epoch) & !TOLD }
     }
 
     /// Whether `ops` were told in this epoch already, or something that stands for them.
     #[inline(always)]
     pub fn is_told(&self, ops: u16) -> bool {
-        let Some(told) = FOLD.get_ptr(&self.dentry) else { return false };
+        let Some(entry) = FOLD.get_ptr(self.place) else { return false };
         let enough = if ops & ops::CLOSE_WRITE != 0 {
             ops::CLOSE_WRITE
         } else if ops & ops::WRITE != 0 {
@@ -53,36 +52,33 @@ impl Identity {
             // Attributes: any mark of the entry makes rsync look at them.
             u16::MAX
         };
-        // SAFETY: words of a map's value. Volatile, for their order: whoever replaces them takes the epoch away first and sets it last, so
-        // an epoch that is read last belongs to what was read before it.
-        unsafe {
-            let inode = (&raw const (*told).inode).read_volatile();
-            let name = (&raw const (*told).name).read_volatile();
-            let before = (&raw const (*told).ops).read_volatile();
-            let epoch = (&raw const (*told).epoch).read_volatile();
-            inode == self.inode && name == self.name && before & u64::from(enough) != 0 && epoch == self.epoch
-        }
+        // SAFETY: a word of a map's value.
+        let entry = unsafe { entry.read_volatile() };
+        entry & !TOLD == self.digest && entry & TOLD & u64::from(enough) != 0
     }
 
     /// Notes that `ops` were told. What was told of the same file in the same epoch before still counts.
     #[inline(always)]
     pub fn set_told(&self, ops: u16) {
-        let ops = u64::from(ops);
-        let Some(told) = FOLD.get_ptr_mut(&self.dentry) else {
-            // A full map throws out the least used; a refusal only means that the file is told again.
-            let _ = FOLD.insert(&self.dentry, &Folded { epoch: self.epoch, inode: self.inode, name: self.name, ops }, 0);
-            return;
-        };
-        // SAFETY: another processor may read the entry meanwhile, or use it for another file: then identity and epoch do not fit together,
-        // and that file is told again. Volatile, for their order: the epoch goes first and comes last.
+        let Some(entry) = FOLD.get_ptr_mut(self.place) else { return };
+        // SAFETY: a word of a map's value. Another processor that sets it meanwhile wins or loses as a whole.
         unsafe {
-            let same = (*told).epoch == self.epoch && (*told).inode == self.inode && (*told).name == self.name;
-            let before = if same { (*told).ops } else { 0 };
-            (&raw mut (*told).epoch).write_volatile(0);
-            (&raw mut (*told).inode).write_volatile(self.inode);
-            (&raw mut (*told).name).write_volatile(self.name);
-            (&raw mut (*told).ops).write_volatile(before | ops);
-            (&raw mut (*told).epoch).write_volatile(self.epoch);
+            let before = entry.read_volatile();
+            let told = if before & !TOLD == self.digest { before & TOLD } else { 0 };
+            entry.write_volatile(self.digest | told | u64::from(ops) & TOLD);
         }
     }
+}
+
+/// Spreads a number over all bits; different numbers stay different.
+#[inline(always)]
+fn mix(number: u64) -> u64 {
+    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (number ^ number >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
+}
+
+/// What tells addresses apart, as a number: the verifier allows no arithmetic with a pointer, except to subtract another.
+#[inline(always)]
+fn address<R: Reader>(control: &Control, dentry: u64) -> u64 {
+    if R::TYPED { unknown(dentry.wrapping_sub(core::ptr::from_ref(control) as u64)) } else { dentry }
 }

@@ -8,7 +8,7 @@ use trigsync_common::values::{Control, Excluded, Flight, LostDirectory, LostKey,
 
 use crate::{
     files::Creating,
-    fold::Folded,
+    fold::PLACES,
     names::{OldName, RenameKey},
     scratch::{SLOTS, Scratch},
 };
@@ -29,9 +29,9 @@ pub static ROOTS: HashMap<RootKey, Root> = HashMap::with_max_entries(4096, 0);
 #[map]
 pub static EXCLUDED: HashMap<Excluded, u32> = HashMap::with_max_entries(1024, 0);
 
-/// What was told in which epoch. A file that falls out is told again, which is only a repeat.
+/// What was told in which epoch, see [`fold`](crate::fold).
 #[map]
-pub static FOLD: LruHashMap<u64, Folded> = LruHashMap::with_max_entries(65536, 0);
+pub static FOLD: Array<u64> = Array::with_max_entries(PLACES, 0);
 
 #[map]
 pub static LOST: HashMap<LostKey, LostDirectory> = HashMap::with_max_entries(1024, 0);

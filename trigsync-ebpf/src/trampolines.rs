@@ -172,8 +172,9 @@ macro_rules! complete {
 complete!(fentry_io_complete_rw, RingComplete);
 complete!(fentry_aio_complete_rw, AioComplete);
 
-#[fexit]
-fn fexit_file_update_time(context: FExitContext) -> i32 {
+// Before it runs or after, the store itself comes later.
+#[fentry]
+fn fentry_file_update_time(context: FEntryContext) -> i32 {
     let context = context.as_ptr();
     files::updated_time::<Typed>(context, argument(context, 0));
     0

@@ -67,7 +67,7 @@ impl Source for Unkind {
         self.bell.as_fd()
     }
 
-    fn cut(&mut self) -> io::Result<u64> {
+    fn cut(&mut self) -> io::Result<()> {
         let mut state = self.state();
         for name in std::mem::take(&mut state.told_in_this_epoch) {
             fs::write(self.source.join(name), format!("silent, before cut {}", state.cuts)).unwrap();
@@ -75,8 +75,15 @@ impl Source for Unkind {
         state.cuts += 1;
         if let Some(name) = state.early.pop() {
             tell(&self.source, &mut state, name);
+            // What the epoch begins with waits to be read.
+            let _ = self.bell.write(1);
         }
-        Ok(state.queue.len() as u64)
+        Ok(())
+    }
+
+    fn barrier(&mut self) -> io::Result<u64> {
+        self.cut()?;
+        Ok(self.state().queue.len() as u64)
     }
 
     fn read(&mut self, sink: &mut dyn Sink) -> io::Result<u64> {

@@ -124,7 +124,7 @@ impl<'a> Bench<'a> {
     /// Begins a new epoch, as for every batch, and reads all events that wait.
     pub fn read_all(&mut self) -> io::Result<Recorder> {
         let mut recorder = Recorder::default();
-        self.source.cut()?;
+        self.source.barrier()?;
         while self.source.read(&mut recorder)? > 0 {}
         Ok(recorder)
     }

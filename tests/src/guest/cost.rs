@@ -7,12 +7,17 @@
 //! - inotify and fanotify by themselves are measured beside the tier: published figures of theirs show that the method is right.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
+use aya::{
+    programs::loaded_programs,
+    sys::{Stats, enable_stats},
+};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use trigsync::{
     capture::{Event, Sink, WatchedRoot},
@@ -53,6 +58,7 @@ pub fn run(arguments: &Arguments) -> Vec<Report> {
         tier(arguments, figures)?;
         limits(figures, counts, &[("cycle added, reading included", CYCLE), ("folded write added", FOLDED_WRITE)])
     });
+    rows.case("what each program takes of a cycle", |figures| programs(arguments, figures));
     rows.case("operations outside every root", |figures| {
         outside(arguments, figures)?;
         limits(figures, counts, &[("operation outside added", OUTSIDE), ("write outside added", OUTSIDE)])
@@ -184,6 +190,45 @@ fn tier(arguments: &Arguments, figures: &mut Figures) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The kernel's own account of its programs, for each that ran: its part of a cycle, without what it takes to call it.
+fn programs(arguments: &Arguments, figures: &mut Figures) -> anyhow::Result<()> {
+    let place = Place::new(arguments)?;
+    let mut source = arguments.source(&arguments.wish)?;
+    source.add_root(RootId(1), &watched(place.root()))?;
+    let _counting = enable_stats(Stats::RunTime)?;
+    let mut count = Count::default();
+    let (directory, mut before) = (Place::deep(&place.root()), BTreeMap::new());
+    let mut worker = Worker::start(&directory)?;
+    for batch in 0..=BATCHES {
+        worker.time(Work::Cycles, BATCH)?;
+        source.cut()?;
+        while source.read(&mut count)? > 0 {}
+        if batch == 0 {
+            before = taken()?;
+        }
+    }
+    let cycles = f64::from(BATCH * BATCHES);
+    for (program, (name, time, calls)) in taken()? {
+        let (_, time_before, calls_before) = before.remove(&program).unwrap_or_default();
+        // The worker's pipes and this process's own reads are below one call in a cycle.
+        if calls - calls_before >= u64::from(BATCH * BATCHES) {
+            figures.push(&format!("{name}: calls"), (calls - calls_before) as f64 / cycles);
+            figures.push(&name, (time - time_before).as_nanos() as f64 / cycles);
+        }
+    }
+    Ok(())
+}
+
+/// Name, time and calls of each loaded program, by its number.
+fn taken() -> anyhow::Result<BTreeMap<u32, (String, Duration, u64)>> {
+    let mut taken = BTreeMap::new();
+    for program in loaded_programs() {
+        let program = program?;
+        taken.insert(program.id(), (program.name_as_str().unwrap_or_default().to_owned(), program.run_time(), program.run_count()));
+    }
+    Ok(taken)
+}
+
 fn outside(arguments: &Arguments, figures: &mut Figures) -> anyhow::Result<()> {
     let place = Place::new(arguments)?;
     let base = unwatched(&place, &place.outside())?;
@@ -202,7 +247,7 @@ fn peers(arguments: &Arguments, figures: &mut Figures) -> anyhow::Result<()> {
     let place = Place::new(arguments)?;
     let directory = Place::deep(&place.root());
     let base = unwatched(&place, &place.root())?;
-    figures.push(("cycle unwatched", base.cycle));
+    figures.push("cycle unwatched", base.cycle);
     let mut inotify = Inotify::on(&directory)?;
     let cost = measure(&directory, || Ok(inotify.read_all()?))?;
     drop(inotify);
@@ -247,8 +292,8 @@ fn limits(figures: &Figures, counts: bool, limits: &[(&str, f64)]) -> anyhow::Re
         return Err(NotCovered("the clock of this machine does not count instructions: these are nanoseconds".to_owned()).into());
     }
     for (name, limit) in limits {
-        let (_, figure) = figures.iter().find(|(known, _)| known == name).context("a limit of something that was measured")?;
-        if figure > limit {
+        let figure = figures.get(name).context("a limit of something that was measured")?;
+        if figure > *limit {
             return Err(anyhow::anyhow!("{name}: {figure:.0} instructions, at most {limit:.0}"));
         }
     }

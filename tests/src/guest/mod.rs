@@ -68,7 +68,24 @@ impl Arguments {
 }
 
 /// What a case measured: a name with its unit, and the number.
-type Figures = Vec<(&'static str, f64)>;
+#[derive(Default)]
+struct Figures(Vec<(String, f64)>);
+
+impl Figures {
+    fn push(&mut self, name: &str, figure: f64) {
+        self.0.push((name.to_owned(), figure));
+    }
+
+    fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, figure)| *figure)
+    }
+}
+
+impl<'a> Extend<(&'a str, f64)> for Figures {
+    fn extend<I: IntoIterator<Item = (&'a str, f64)>>(&mut self, figures: I) {
+        figures.into_iter().for_each(|(name, figure)| self.push(name, figure));
+    }
+}
 
 /// The error of a case that cannot be asked here.
 #[derive(Debug)]
@@ -99,7 +116,7 @@ impl<'a> Rows<'a> {
         if !name.contains(&self.arguments.only) {
             return;
         }
-        let mut figures = Figures::new();
+        let mut figures = Figures::default();
         let outcome = match catch_unwind(AssertUnwindSafe(|| work(&mut figures))) {
             Ok(Ok(())) => Outcome::Passed,
             Ok(Err(error)) => match error.downcast::<NotCovered>() {
@@ -108,7 +125,7 @@ impl<'a> Rows<'a> {
             },
             Err(panic) => Outcome::Failed(panic_text(&*panic).to_owned()),
         };
-        let report = Report { figures, ..self.arguments.report(self.suite, name, outcome) };
+        let report = Report { figures: figures.0, ..self.arguments.report(self.suite, name, outcome) };
         report.print(self.arguments.json);
         self.reports.push(report);
     }

@@ -64,6 +64,7 @@ impl Counters {
 enum Command {
     AddRoot(RootId, WatchedRoot, oneshot::Sender<Result<Continuity, CaptureError>>),
     RemoveRoot(RootId, oneshot::Sender<()>),
+    Cut(oneshot::Sender<io::Result<()>>),
     Barrier(oneshot::Sender<io::Result<()>>),
     Stop,
 }
@@ -138,13 +139,21 @@ impl Capture {
         answered.await.map_err(|_| CaptureError::Ended)
     }
 
+    /// Begins a new epoch. Whoever looks at files after it sees whatever the kernel kept silent about before.
+    pub async fn cut(&self) -> Result<(), CaptureError> {
+        self.answered(Command::Cut, "beginning a new epoch in").await
+    }
+
     /// Begins a new epoch, and returns when every event that was queued in the kernel before the call has been delivered to the sink.
-    /// Whoever looks at files after it sees whatever the kernel kept silent about before.
     pub async fn barrier(&self) -> Result<(), CaptureError> {
+        self.answered(Command::Barrier, "asking how many events wait in").await
+    }
+
+    async fn answered(&self, command: fn(oneshot::Sender<io::Result<()>>) -> Command, action: &'static str) -> Result<(), CaptureError> {
         let (answer, answered) = oneshot::channel();
-        self.command(Command::Barrier(answer))?;
+        self.command(command(answer))?;
         match answered.await {
-            Ok(done) => done.map_err(|source| CaptureError::io("asking how many events wait in", Path::new("the kernel"), source)),
+            Ok(done) => done.map_err(|source| CaptureError::io(action, Path::new("the kernel"), source)),
             Err(_) => Err(CaptureError::Ended),
         }
     }
@@ -294,7 +303,10 @@ impl Reader {
                     self.source.remove_root(id);
                     let _ = answer.send(());
                 }
-                Ok(Command::Barrier(answer)) => match self.source.cut() {
+                Ok(Command::Cut(answer)) => {
+                    let _ = answer.send(self.source.cut());
+                }
+                Ok(Command::Barrier(answer)) => match self.source.barrier() {
                     Ok(bytes) => self.barriers.push((self.bytes_read + bytes, answer)),
                     Err(error) => {
                         let _ = answer.send(Err(error));

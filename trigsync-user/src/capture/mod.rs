@@ -53,7 +53,7 @@ impl Tier {
     pub const ALL: [Self; 3] = [Self::EbpfFexit, Self::EbpfKprobe, Self::Fanotify];
 
     /// Whether the kernel tells of a file once in an epoch, however often it is written: whoever looks at what was told raises the epoch
-    /// first ([`Capture::barrier`]).
+    /// first ([`Capture::cut`]).
     pub fn folds(self) -> bool {
         matches!(self, Self::EbpfFexit | Self::EbpfKprobe)
     }
@@ -157,9 +157,12 @@ pub trait Source: Send {
     /// Readable when events wait.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
-    /// Begins a new epoch: a change that was told before is told again if it happens again. Returns the bytes of events that wait in the
-    /// kernel; reading as many as this yields every event that was queued before the call.
-    fn cut(&mut self) -> io::Result<u64>;
+    /// Begins a new epoch: a change that was told before is told again if it happens again.
+    fn cut(&mut self) -> io::Result<()>;
+
+    /// Begins a new epoch, and returns the bytes of events that wait in the kernel: reading as many as this yields every event that was
+    /// queued before the call, and every loss that the kernel knew of.
+    fn barrier(&mut self) -> io::Result<u64>;
 
     /// Reads once, without blocking, and delivers what it found. Returns the bytes read, 0 when nothing waited.
     fn read(&mut self, sink: &mut dyn Sink) -> io::Result<u64>;

@@ -21,7 +21,7 @@ impl Cut {
     /// What was taken before the call may be looked at after it.
     pub(super) async fn make(&self) -> Result<(), CaptureError> {
         match &self.0 {
-            Some(capture) => capture.barrier().await,
+            Some(capture) => capture.cut().await,
             None => Ok(()),
         }
     }

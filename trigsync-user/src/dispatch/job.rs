@@ -166,7 +166,10 @@ impl JobContext {
         let (missing, present): (Vec<_>, Vec<_>) = run.items.iter().cloned().partition(|item| item.missing);
         let mut parts = Vec::new();
         if !present.is_empty() {
-            parts.push(PlannedRun { gone: if matches!(run.work, Work::Trees(_)) { Gone::Unseen } else { Gone::Seen(0) }, ..run.with_items(present) });
+            parts.push(PlannedRun {
+                gone: if matches!(run.work, Work::Trees(_)) { Gone::Unseen } else { Gone::Seen(0) },
+                ..run.with_items(present)
+            });
         }
         if !missing.is_empty() {
             parts.push(PlannedRun { work: Work::Removals, ..run.with_items(missing) });

@@ -6,6 +6,7 @@ mod mark;
 mod path;
 
 pub use mark::{Mark, Ops, RootId, Scope};
+pub(crate) use path::is_name;
 pub use path::{InvalidPath, RelPath, RelPathBuf};
 
 /// A time: microseconds since an arbitrary start that is the same for the whole process.

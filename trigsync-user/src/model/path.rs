@@ -40,6 +40,11 @@ pub enum InvalidPath {
     Nul,
 }
 
+/// Whether these bytes, in which there is no slash, can be the name of an entry of a directory.
+pub(crate) fn is_name(bytes: &[u8]) -> bool {
+    !matches!(bytes, b"" | b"." | b"..") && !bytes.contains(&0)
+}
+
 impl RelPath {
     /// The root itself.
     pub fn root() -> &'static Self {
@@ -57,10 +62,16 @@ impl RelPath {
         if bytes.contains(&0) {
             return Err(InvalidPath::Nul);
         }
-        if bytes.split(|&byte| byte == b'/').any(|name| matches!(name, b"" | b"." | b"..")) {
+        if !bytes.split(|&byte| byte == b'/').all(is_name) {
             return Err(InvalidPath::Component);
         }
         Ok(Self::ref_cast(bytes))
+    }
+
+    /// Takes as a path what was put together from names that [`is_name`] has let pass, with a slash between them.
+    pub(crate) fn of_names(bytes: &[u8]) -> &Self {
+        debug_assert!(Self::new(bytes).is_ok(), "{bytes:?}");
+        Self::ref_cast(bytes)
     }
 
     /// The bytes, without a leading or trailing slash.

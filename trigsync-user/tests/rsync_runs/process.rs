@@ -108,8 +108,13 @@ async fn progress_is_told() {
     fs::write(lab.source.join("big"), vec![b'x'; 1 << 20]).unwrap();
     let told = std::sync::Mutex::new(Vec::new());
     let tell = |progress: Progress| told.lock().unwrap().push(progress);
-    let run =
-        Run { work: Work::Trees(Compare::Quick), deletions: Deletions::Allowed, missing: Missing::Delete, list: b"/.\0".to_vec(), progress: Some(&tell) };
+    let run = Run {
+        work: Work::Trees(Compare::Quick),
+        deletions: Deletions::Allowed,
+        missing: Missing::Delete,
+        list: b"/.\0".to_vec(),
+        progress: Some(&tell),
+    };
     assert_eq!(lab.rsync.run(&lab.route(&to), run, &CancellationToken::new()).await.verdict, Verdict::Done);
     let last = *told.lock().unwrap().last().expect("some progress");
     assert_eq!((last.bytes, last.percent), (1 << 20, 100));

@@ -9,7 +9,7 @@ use trigsync_common::{
     values::{LONGEST_LOST, LostDirectory},
 };
 
-use crate::model::{Ops, RelPath, RelPathBuf, Scope};
+use crate::model::{Ops, RelPath, RelPathBuf, Scope, is_name};
 
 /// What a record says.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,8 +42,7 @@ pub(super) fn record<'a>(bytes: &[u8], path: &'a mut Vec<u8>) -> Result<Change<'
     if length > LONGEST_PATH {
         return Err(malformed());
     }
-    turn_round(rest.get(..length).ok_or_else(malformed)?, path).ok_or_else(malformed)?;
-    let path = RelPath::new(path).map_err(|_| malformed())?;
+    let path = turn_round(rest.get(..length).ok_or_else(malformed)?, path).ok_or_else(malformed)?;
     let scope = if told & ops::TREE != 0 { Scope::Tree } else { Scope::Entry };
     let ops = match told & ops::ANCESTOR {
         0 => Ops::from_bits_truncate(told) - Ops::RESCAN,
@@ -65,28 +64,27 @@ pub(super) fn lost(directory: &LostDirectory) -> Result<RelPathBuf, Malformed> {
             None => &[],
         },
     };
-    let mut path = Vec::with_capacity(names.len());
-    if turn_round(names, &mut path).is_none() {
-        return Err(malformed);
-    }
-    RelPathBuf::new(path).map_err(|_| malformed)
+    turn_round(names, &mut Vec::new()).map(ToOwned::to_owned).ok_or(malformed)
 }
 
-/// `c/b/a/` becomes `a/b/c`. `None` where the last name has no `/` after it, or there is none.
-fn turn_round(names: &[u8], path: &mut Vec<u8>) -> Option<()> {
+/// `c/b/a/` becomes `a/b/c`. `None` where the last name has no `/` after it, or one is no name. It runs for every record: one pass.
+fn turn_round<'a>(names: &[u8], path: &'a mut Vec<u8>) -> Option<&'a RelPath> {
     path.clear();
     if names.is_empty() {
-        return Some(());
+        return Some(RelPath::root());
     }
-    let names = names.strip_suffix(b"/").filter(|names| !names.is_empty())?;
-    path.reserve(names.len());
-    for (index, name) in names.rsplit(|&byte| byte == b'/').enumerate() {
-        if index > 0 {
-            path.push(b'/');
+    let names = names.strip_suffix(b"/")?;
+    path.resize(names.len(), b'/');
+    let mut start = path.len() + 1;
+    for name in names.split(|&byte| byte == b'/') {
+        if !is_name(name) {
+            return None;
         }
-        path.extend_from_slice(name);
+        let end = start - 1;
+        start = end - name.len();
+        path[start..end].copy_from_slice(name);
     }
-    Some(())
+    Some(RelPath::of_names(path))
 }
 
 #[cfg(test)]

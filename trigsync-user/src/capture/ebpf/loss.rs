@@ -84,7 +84,7 @@ impl Losses {
         Ok(())
     }
 
-    /// About once a second, and at each cut.
+    /// About once a second, and at each barrier: to ask about every program takes as long as to read hundreds of records.
     pub fn check_all(&mut self, kernel: &mut Kernel, attached: Option<&Attached>, delivery: &mut Delivery<'_>) -> io::Result<()> {
         let probes = attached.and_then(Attached::missed_by_probes).transpose()?.unwrap_or(0);
         let missed = self.missed()? + probes;

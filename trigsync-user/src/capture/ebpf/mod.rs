@@ -146,8 +146,12 @@ impl Source for Ebpf {
         self.records.as_fd()
     }
 
-    fn cut(&mut self) -> io::Result<u64> {
-        self.kernel.raise_epoch().map_err(io::Error::other)?;
+    fn cut(&mut self) -> io::Result<()> {
+        self.kernel.raise_epoch().map_err(io::Error::other)
+    }
+
+    fn barrier(&mut self) -> io::Result<u64> {
+        self.cut()?;
         self.thorough = true;
         Ok(self.records.waiting())
     }

@@ -42,7 +42,8 @@ pub(super) struct Kept {
 /// All numbers in use.
 #[derive(Default)]
 pub(super) struct Slots {
-    known: HashMap<u16, Slot>,
+    /// Few, and looked up for every record: no hash is as quick.
+    known: BTreeMap<u16, Slot>,
     numbers: BTreeMap<RootKey, u16>,
     next: u16,
     /// Directories of a capture of before that nobody has asked for yet.

@@ -291,8 +291,12 @@ impl Source for Fanotify {
         self.group.as_fd()
     }
 
+    fn cut(&mut self) -> io::Result<()> {
+        Ok(()) // every change is told
+    }
+
     /// In events, as [`read`](Self::read) counts: FIONREAD knows their fixed part only.
-    fn cut(&mut self) -> io::Result<u64> {
+    fn barrier(&mut self) -> io::Result<u64> {
         self.group.waiting()
     }
 
