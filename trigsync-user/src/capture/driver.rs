@@ -144,6 +144,12 @@ impl Capture {
         self.answered(Command::Cut, "beginning a new epoch in").await
     }
 
+    /// The same, some time soon; not at all where the thread has ended.
+    pub fn cut_soon(&self) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.command(Command::Cut(answer));
+    }
+
     /// Begins a new epoch, and returns when every event that was queued in the kernel before the call has been delivered to the sink.
     pub async fn barrier(&self) -> Result<(), CaptureError> {
         self.answered(Command::Barrier, "asking how many events wait in").await

@@ -18,6 +18,8 @@ pub struct DirtySet {
     stamp: Stamp,
     /// No mark is ripe before this; `None` where there is none.
     due: Option<Stamp>,
+    /// Until when a file that was left open counts as being written.
+    writing_until: Stamp,
 }
 
 /// A mark that was cut, with the time it has waited.
@@ -38,7 +40,7 @@ impl std::fmt::Debug for DirtySet {
 impl DirtySet {
     /// An empty set.
     pub fn new(settle: Settle) -> Self {
-        Self { arena: Arena::new(), queue: Queue::new(), settle, stamp: 0, due: None }
+        Self { arena: Arena::new(), queue: Queue::new(), settle, stamp: 0, due: None, writing_until: 0 }
     }
 
     /// Settles by other times from now on.
@@ -72,6 +74,11 @@ impl DirtySet {
         self.due
     }
 
+    /// Until this time some file counts as being written, as far as the marks tell; a time in the past where none does.
+    pub fn writing_until(&self) -> Stamp {
+        self.writing_until
+    }
+
     /// Marks a path.
     pub fn mark(&mut self, path: &RelPath, scope: Scope, ops: Ops, now: Stamp) {
         let Place::Node(id) = self.place(path) else { return };
@@ -90,6 +97,9 @@ impl DirtySet {
         };
         node.ops = if was.is_some() { node.ops | ops } else { ops };
         node.quiet_from = distance(node.since, now);
+        if node.open {
+            self.writing_until = now + micros(self.settle.quiet);
+        }
         if scope == Scope::Tree && was != Some(Scope::Tree) {
             self.absorb_below(id);
         }

@@ -18,6 +18,18 @@ impl Cut {
         Self(capture.tier().folds().then(|| capture.clone()))
     }
 
+    /// Whether there is anything to cut.
+    pub(super) fn folds(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Has the tier tell again of what goes on: a file that is still being written falls silent after its first record.
+    pub(super) fn ask_again(&self) {
+        if let Some(capture) = &self.0 {
+            capture.cut_soon();
+        }
+    }
+
     /// What was taken before the call may be looked at after it.
     pub(super) async fn make(&self) -> Result<(), CaptureError> {
         match &self.0 {

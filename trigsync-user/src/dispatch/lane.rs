@@ -59,6 +59,8 @@ pub struct Lane {
     /// Marks up to this stamp do not wait for a quiet moment: a flush waits for them.
     hurry: Stamp,
     releases: u64,
+    /// When the tier was asked last what goes on.
+    asked_at: Instant,
     last_id: u64,
     /// How many rsync processes may run: what is configured, or what a full target has taught.
     connections: usize,
@@ -111,6 +113,7 @@ impl Lane {
             retry_at: None,
             hurry: 0,
             releases,
+            asked_at: Instant::now(),
             last_id: 0,
             connections,
         }
@@ -123,12 +126,16 @@ impl Lane {
             self.start_what_can_start();
             self.answer_flushes();
             self.tell();
-            let wake_at = self.wake_at();
+            let (wake_at, ask_at) = (self.wake_at(), self.ask_at());
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(ended) = self.jobs.join_next() => self.account(ended.expect("jobs do not panic")),
                 () = self.shared.wake.notified() => self.hear_flushes(),
                 () = wait_until(wake_at) => {}
+                () = wait_until(ask_at) => {
+                    self.asked_at = Instant::now();
+                    self.cut.ask_again();
+                }
                 changed = self.gate.changed() => {
                     changed.expect("the context holds the sender");
                     self.hear_release();
@@ -415,6 +422,14 @@ impl Lane {
             full_pass: self.running.iter().any(|job| job.full_pass),
         };
         self.shared.report().doing(doing, now());
+    }
+
+    /// When to ask the tier again what goes on. A tier that folds tells of a file that is being written once and then no more, which would
+    /// look like quiet: as long as one is, new epochs begin often enough to hear of it.
+    fn ask_at(&self) -> Option<Instant> {
+        let waits = self.retry_at.is_some_and(|at| at > Instant::now()) || self.gate.borrow().stopped.is_some();
+        let is_written = self.cut.folds() && !waits && self.shared.set().writing_until() > now();
+        is_written.then(|| self.asked_at + self.context.sync.config.settle.quiet / 2)
     }
 
     fn wake_at(&self) -> Option<Instant> {

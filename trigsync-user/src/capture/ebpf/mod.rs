@@ -24,6 +24,7 @@ mod roots;
 mod slots;
 mod take;
 mod tracefs;
+mod trial;
 
 use std::{fmt, io, os::fd::BorrowedFd, time::Duration};
 

@@ -21,6 +21,7 @@ use super::{
     ring::{Buffers, Records},
     roots::Roots,
     slots::Slots,
+    trial,
 };
 use crate::capture::{CaptureError, Tier};
 
@@ -130,7 +131,7 @@ impl Ebpf {
         let hold = Hold { attached: Some(attached), _programs: Some(programs), taken_over: Vec::new() };
         let armed_in = start.elapsed();
         info!(%tier, ?armed_in, ?limits, kernel_memory, "programs attached");
-        Ok(Self {
+        let mut taken = Self {
             tier,
             lacks,
             limits: Some(limits),
@@ -145,7 +146,14 @@ impl Ebpf {
             name: Vec::new(),
             path: Vec::new(),
             hold,
-        })
+        };
+        if let Err(error) = trial::run(&mut taken) {
+            if let Some(Err(error)) = pins.map(Pins::clear) {
+                warn!(%error, "taking a capture away that does not work");
+            }
+            return Err(error);
+        }
+        Ok(taken)
     }
 
     /// Goes on with what is pinned.

@@ -81,9 +81,9 @@ impl Probes {
 
     /// Takes a probe away.
     pub fn detach(&mut self, program: &str) {
-        if self.events.remove(program).is_some()
-            && let Err(error) = self.write(&format!("-:{}/{program}", self.group))
-        {
+        let Some(event) = self.events.remove(program) else { return };
+        drop(event); // a probe that is open cannot be removed
+        if let Err(error) = self.write(&format!("-:{}/{program}", self.group)) {
             debug!(program, %error, "removing a probe");
         }
     }
