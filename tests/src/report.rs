@@ -1,6 +1,6 @@
 //! What a case or a suite has to say: one line for people, or one JSON object a line for programs.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -50,6 +50,8 @@ pub struct Report {
     pub tier: &'static str,
     /// As in `--mask`.
     pub mask: Option<String>,
+    /// Where, as in `--dir`.
+    pub dir: PathBuf,
     /// What was asked, unique in its suite.
     pub case: String,
     /// What became of it.
@@ -64,12 +66,13 @@ impl Report {
         matches!(self.outcome, Outcome::Failed(_))
     }
 
-    /// `{"suite":…,"tier":…,"mask":…,"case":…,"outcome":"passed"|"failed"|"not covered","why":…,"figures":{…}}`; `mask` may be null.
+    /// `{"suite":…,"tier":…,"mask":…,"dir":…,"case":…,"outcome":"passed"|"failed"|"not covered","why":…,"figures":{…}}`; `mask` may be null.
     pub fn to_json(&self) -> Value {
         let (outcome, why) = self.outcome.words();
         let figures: serde_json::Map<_, _> = self.figures.iter().map(|(name, figure)| (name.clone(), json!(figure))).collect();
         json!({
-            "suite": self.suite, "tier": self.tier, "mask": self.mask, "case": self.case, "outcome": outcome, "why": why, "figures": figures,
+            "suite": self.suite, "tier": self.tier, "mask": self.mask, "dir": self.dir, "case": self.case, "outcome": outcome,
+            "why": why, "figures": figures,
         })
     }
 
@@ -100,6 +103,7 @@ mod tests {
             suite: "main",
             tier: "ebpf-kprobe",
             mask: Some("el8.2".to_owned()),
+            dir: "/fs/xfs".into(),
             case: "equal trees".to_owned(),
             outcome: Outcome::of(Err(anyhow::anyhow!("no entry").context("comparing"))),
             figures: vec![("operations".to_owned(), 12.0)],
@@ -110,7 +114,13 @@ mod tests {
             "ebpf-kprobe (el8.2) equal trees FAILED: comparing: no entry; operations 12"
         );
         let line = report.to_json().to_string();
-        for field in [r#""outcome":"failed""#, r#""why":"comparing: no entry""#, r#""figures":{"operations":12.0}"#, r#""mask":"el8.2""#] {
+        for field in [
+            r#""outcome":"failed""#,
+            r#""why":"comparing: no entry""#,
+            r#""figures":{"operations":12.0}"#,
+            r#""mask":"el8.2""#,
+            r#""dir":"/fs/xfs""#,
+        ] {
             assert!(line.contains(field), "{line}");
         }
     }

@@ -37,7 +37,7 @@ fn can_capture(test: &str) -> bool {
 
 #[track_caller]
 fn all_cases(tier: &'static conformance::Tier, dir: &Path) {
-    let reports = conformance::run_all(tier, &Wish::default(), dir, "", |row| row.print(false));
+    let reports = conformance::run_all(tier, &Wish::default(), &[dir.to_owned()], "", |row| row.print(false));
     let failed: Vec<_> = reports.iter().filter(|row| row.failed()).map(|row| &row.case).collect();
     assert!(failed.is_empty() && reports.len() > 1, "{}: {failed:?}", tier.name);
 }

@@ -8,6 +8,6 @@ use trigsync_tests::{conformance, guest::Arguments};
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse("conformance", std::env::args().skip(1))?;
-    let reports = conformance::run_all(arguments.tier, &arguments.wish, &arguments.dir, &arguments.only, |row| row.print(arguments.json));
+    let reports = conformance::run_all(arguments.tier, &arguments.wish, &arguments.dirs, &arguments.only, |row| row.print(arguments.json));
     Ok(arguments.conclude(&reports))
 }

@@ -25,7 +25,7 @@ mod uring;
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use nix::errno::Errno;
@@ -130,12 +130,14 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Runs every case whose name holds `only`, and hands each row to `tell` at once. A tier that this kernel cannot have at all is one row.
-pub fn run_all(tier: &'static Tier, wish: &Wish, dir: &Path, only: &str, mut tell: impl FnMut(&Report)) -> Vec<Report> {
-    let report = |case: &str, outcome| Report {
+/// Runs every case whose name holds `only` in each of the directories, and hands each row to `tell` at once. A tier that this kernel cannot
+/// have at all is one row for each.
+pub fn run_all(tier: &'static Tier, wish: &Wish, dirs: &[PathBuf], only: &str, mut tell: impl FnMut(&Report)) -> Vec<Report> {
+    let report = |dir: &Path, case: &str, outcome| Report {
         suite: "conformance",
         tier: tier.name,
         mask: wish.mask.clone(),
+        dir: dir.to_owned(),
         case: case.to_owned(),
         outcome,
         figures: Vec::new(),
@@ -146,11 +148,15 @@ pub fn run_all(tier: &'static Tier, wish: &Wish, dir: &Path, only: &str, mut tel
         reports.push(row);
     };
     match Runner::new(tier, wish) {
-        Err(error) if tier.may_refuse(&error) => add(report("every case", Outcome::NotCovered(error.to_string()))),
-        Err(error) => add(report("every case", Outcome::Failed(error.to_string()))),
+        Err(error) => {
+            let outcome = if tier.may_refuse(&error) { Outcome::NotCovered } else { Outcome::Failed };
+            dirs.iter().for_each(|dir| add(report(dir, "every case", outcome(error.to_string()))));
+        }
         Ok(mut runner) => {
-            for case in cases().iter().filter(|case| case.name.contains(only)) {
-                add(report(case.name, runner.run(case, dir)));
+            for dir in dirs {
+                for case in cases().iter().filter(|case| case.name.contains(only)) {
+                    add(report(dir, case.name, runner.run(case, dir)));
+                }
             }
         }
     }

@@ -1,6 +1,10 @@
 //! The arguments of every program that runs cases: the tier, how it is made, where, for how long.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use trigsync::capture::ebpf::layout::Mask;
@@ -17,8 +21,8 @@ pub struct Arguments {
     pub tier: &'static Tier,
     /// How the tier is made.
     pub wish: Wish,
-    /// On the file system in question.
-    pub dir: PathBuf,
+    /// On the file systems in question; most suites take one.
+    pub dirs: Vec<PathBuf>,
     /// How long the parts take that can go on for ever; a suite's own choice where nothing was said.
     pub duration: Option<Duration>,
     /// Only cases whose names hold this.
@@ -27,13 +31,13 @@ pub struct Arguments {
     pub json: bool,
 }
 
-const USAGE: &str = "[--tier NAME] [--mask MASK] [--ring BYTES] [--dir DIR] [--seconds N] [--only TEXT] [--json]";
+const USAGE: &str = "[--tier NAME] [--mask MASK] [--ring BYTES] [--dir DIR]… [--seconds N] [--only TEXT] [--json]";
 
 impl Arguments {
     /// What the command line of `program` says.
     pub fn parse(program: &str, words: impl IntoIterator<Item = String>) -> anyhow::Result<Self> {
         let mut parsed =
-            Self { tier: &FANOTIFY, wish: Wish::default(), dir: "/tmp".into(), duration: None, only: String::new(), json: false };
+            Self { tier: &FANOTIFY, wish: Wish::default(), dirs: Vec::new(), duration: None, only: String::new(), json: false };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             if word == "--json" {
@@ -49,18 +53,34 @@ impl Arguments {
                     parsed.wish.mask = Some(mask);
                 }
                 "--ring" => parsed.wish.ring_bytes = Some(value()?.parse().context("--ring takes bytes")?),
-                "--dir" => parsed.dir = value()?.into(),
+                "--dir" => parsed.dirs.push(value()?.into()),
                 "--seconds" => parsed.duration = Some(Duration::from_secs(value()?.parse().context("--seconds takes a number")?)),
                 "--only" => parsed.only = value()?,
                 _ => bail!("usage: {program} {USAGE}"),
             }
         }
+        if parsed.dirs.is_empty() {
+            parsed.dirs.push("/tmp".into());
+        }
         Ok(parsed)
+    }
+
+    /// The only file system in question.
+    pub fn dir(&self) -> &Path {
+        &self.dirs[0]
     }
 
     /// A line on a case of `suite`.
     pub fn report(&self, suite: &'static str, case: &str, outcome: Outcome) -> Report {
-        Report { suite, tier: self.tier.name, mask: self.wish.mask.clone(), case: case.to_owned(), outcome, figures: Vec::new() }
+        Report {
+            suite,
+            tier: self.tier.name,
+            mask: self.wish.mask.clone(),
+            dir: self.dir().to_owned(),
+            case: case.to_owned(),
+            outcome,
+            figures: Vec::new(),
+        }
     }
 
     /// How a program ends that has made these reports. Whoever reads JSON finds failures in it; an exit code would say that it did not run.
@@ -87,7 +107,7 @@ mod tests {
     fn arguments_are_what_was_written() {
         let parsed = parse(&["--tier", "fanotify-moved", "--mask", "el8.2", "--dir", "/fs/xfs", "--seconds", "3", "--json"]).unwrap();
         assert_eq!((parsed.tier.name, parsed.wish.mask.as_deref(), parsed.json), ("fanotify-moved", Some("el8.2"), true));
-        assert_eq!((parsed.dir, parsed.duration), ("/fs/xfs".into(), Some(Duration::from_secs(3))));
+        assert_eq!((parsed.dir().to_owned(), parsed.duration), ("/fs/xfs".into(), Some(Duration::from_secs(3))));
         for wrong in [&["--tier"][..], &["--tier", "inotify"], &["--seconds", "x"], &["--mask", "el9"], &["extra"], &["--what", "x"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

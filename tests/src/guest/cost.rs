@@ -75,7 +75,7 @@ struct Place {
 
 impl Place {
     fn new(arguments: &Arguments) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("cost").tempdir_in(&arguments.dir)?;
+        let dir = tempfile::Builder::new().prefix("cost").tempdir_in(arguments.dir())?;
         let point = dir.path().canonicalize()?;
         mount(Some("none"), &point, Some("tmpfs"), MsFlags::empty(), Some("size=64m"))?;
         let place = Self { point, _dir: dir };

@@ -109,7 +109,7 @@ fn write(root: &Path, writer: usize, end: Instant) -> Result<(), Errno> {
 }
 
 fn highest_rate(arguments: &Arguments, duration: Duration, figures: &mut Figures) -> anyhow::Result<()> {
-    let dir = tempfile::Builder::new().prefix("flood").tempdir_in(&arguments.dir)?;
+    let dir = tempfile::Builder::new().prefix("flood").tempdir_in(arguments.dir())?;
     let base = dir.path().canonicalize()?;
     let root = base.join("root");
     for writer in 0..WRITERS {
@@ -159,7 +159,7 @@ fn highest_rate(arguments: &Arguments, duration: Duration, figures: &mut Figures
 
 fn mirrored(arguments: &Arguments, wish: &Wish, duration: Duration, figures: &mut Figures) -> anyhow::Result<()> {
     arguments.check()?;
-    let report = stress::mirror(arguments.tier, wish, &arguments.dir, duration)?;
+    let report = stress::mirror(arguments.tier, wish, arguments.dir(), duration)?;
     figures.extend([
         ("operations", report.operations as f64),
         ("marks", report.marks as f64),

@@ -39,7 +39,7 @@ impl<'a> Job<'a> {
             return Err(NotCovered("no rsync in PATH".to_owned()).into());
         }
         arguments.check()?;
-        let room = Room::new_in(&arguments.dir);
+        let room = Room::new_in(arguments.dir());
         let (source, target, outside) = (room.source(), room.target(), room.directory("outside"));
         // So that nothing ever empties the source, which a guard would stop.
         fs::write(source.join("anchor"), "")?;

@@ -41,8 +41,8 @@ pub const SUITES: &[Suite] = &[
     Suite {
         name: "conformance",
         run: |arguments| {
-            let Arguments { tier, wish, dir, only, json, .. } = arguments;
-            conformance::run_all(tier, wish, dir, only, |row| row.print(*json))
+            let Arguments { tier, wish, dirs, only, json, .. } = arguments;
+            conformance::run_all(tier, wish, dirs, only, |row| row.print(*json))
         },
     },
     Suite { name: main_job::NAME, run: main_job::run },

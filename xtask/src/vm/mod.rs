@@ -200,7 +200,12 @@ impl Machine<'_> {
         let ended = guest.run(self.accelerator, |line| match line {
             Line::Booted { release } => println!("{release}: up after {:.0} s", begun.elapsed().as_secs_f64()),
             Line::Ended { suite, tier, file_system, seconds } => println!("{}: {suite} {tier} {file_system}: {seconds} s", kernel.release),
-            Line::Case(case) => cases.push(Case { kernel: kernel.release.clone(), ..case }),
+            Line::Case(case) => {
+                if case.outcome == Outcome::Failed {
+                    println!("{}: FAILED {} {} {} `{}`: {}", kernel.release, case.suite, case.tier, case.file_system, case.case, case.why);
+                }
+                cases.push(Case { kernel: kernel.release.clone(), ..case });
+            }
             Line::Done => {}
         });
         interrupt::check()?;

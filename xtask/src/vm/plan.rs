@@ -16,14 +16,14 @@ const MASKED: [&str; 3] = ["ebpf-kprobe@el8.2", "ebpf-fexit@el8.3", "ebpf-fexit@
 
 /// Every suite, in the order in which they run.
 pub const SUITES: [Known; 5] = [
-    Known::suite("conformance", &FILE_SYSTEMS),
+    Known { at_once: true, ..Known::suite("conformance", &FILE_SYSTEMS) },
     Known::suite("main", &["ext4"]),
     Known { tiers: &EBPF, ..Known::suite("torture", &["ext4"]) },
     Known { tiers: &EBPF, ..Known::suite("flood", &["tmpfs"]) },
     Known { tiers: &EBPF, counts: true, ..Known::suite("cost", &["tmpfs"]) },
 ];
 
-/// How long a suite may take on one tier and file system.
+/// How long a suite may take on one tier and one file system.
 pub const LIMIT_SECONDS: u64 = 600;
 
 const EBPF: [&str; 2] = ["ebpf-fexit", "ebpf-kprobe"];
@@ -35,6 +35,8 @@ pub struct Known {
     pub name: &'static str,
     /// Where it runs.
     file_systems: &'static [&'static str],
+    /// Whether one run of its program goes through all of them: to load the programs of a tier takes longer than the cases.
+    at_once: bool,
     /// On which tiers it runs.
     tiers: &'static [&'static str],
     /// Whether it counts instructions: it has a guest of its own with one processor, whose clock is the number of instructions.
@@ -69,7 +71,7 @@ pub struct Plan {
     pub counts: bool,
 }
 
-/// One suite on one tier and file system.
+/// One run of a suite's program, on one tier.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct Run {
     /// The suite.
@@ -77,15 +79,15 @@ pub struct Run {
     command: Vec<String>,
     /// The tier, perhaps with a mask.
     pub tier: String,
-    /// The file system.
-    pub file_system: &'static str,
+    /// The file systems, in this order.
+    pub file_systems: Vec<&'static str>,
     only: Option<String>,
     limit_seconds: u64,
 }
 
 impl Known {
     const fn suite(name: &'static str, file_systems: &'static [&'static str]) -> Self {
-        Self { name, file_systems, tiers: &TIERS, counts: false }
+        Self { name, file_systems, at_once: false, tiers: &TIERS, counts: false }
     }
 
     /// The program in the guest, `tests/src/bin/suites.rs`.
@@ -114,17 +116,16 @@ impl Wanted {
         let is_wanted = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
         let mut runs = Vec::new();
         for suite in SUITES.iter().filter(|suite| suite.counts == counts && is_wanted(&self.suites, suite.name)) {
-            for file_system in suite.file_systems.iter().filter(|name| is_wanted(&self.file_systems, name)) {
-                for tier in tiers.iter().filter(|tier| suite.tiers.contains(&without_mask(tier))) {
-                    if self.brief && leaves_out(suite, tier, file_system) {
-                        continue;
-                    }
-                    let (command, only) = (suite.command(), self.only.clone());
-                    runs.push(Run { suite: suite.name, command, tier: tier.clone(), file_system, only, limit_seconds: LIMIT_SECONDS });
+            for tier in tiers.iter().filter(|tier| suite.tiers.contains(&without_mask(tier))) {
+                let wanted = suite.file_systems.iter().copied().filter(|name| is_wanted(&self.file_systems, name));
+                let wanted: Vec<_> = wanted.filter(|name| !(self.brief && leaves_out(suite, tier, name))).collect();
+                for file_systems in wanted.chunks(if suite.at_once { FILE_SYSTEMS.len() } else { 1 }) {
+                    let (command, only, file_systems) = (suite.command(), self.only.clone(), file_systems.to_vec());
+                    runs.push(Run { suite: suite.name, command, tier: tier.clone(), file_systems, only, limit_seconds: LIMIT_SECONDS });
                 }
             }
         }
-        let used = FILE_SYSTEMS.iter().filter(|name| runs.iter().any(|run| run.file_system == **name));
+        let used = FILE_SYSTEMS.iter().filter(|name| runs.iter().any(|run| run.file_systems.contains(name)));
         Plan { modules: Vec::new(), file_systems: used.map(|name| (*name).to_owned()).collect(), runs, counts }
     }
 }
@@ -180,12 +181,19 @@ mod tests {
     }
 
     #[test]
+    fn the_cases_load_the_programs_once_for_all_file_systems() {
+        let plans = Wanted { suites: names(&["conformance"]), ..Wanted::default() }.plans(&kernel("6.12.1"));
+        assert!(plans.len() == 1 && plans[0].runs.len() == TIERS.len());
+        assert!(plans[0].runs.iter().all(|run| run.file_systems == FILE_SYSTEMS));
+    }
+
+    #[test]
     fn only_what_is_asked_for_is_run_and_made() {
         let wanted = Wanted { tiers: names(&["ebpf-kprobe@el8.2"]), file_systems: names(&["xfs"]), ..Wanted::default() };
         let plans = wanted.plans(&kernel("6.12.1"));
         assert_eq!((plans.len(), plans[0].runs.len()), (1, 1));
         let run = &plans[0].runs[0];
-        assert_eq!((run.suite, run.tier.as_str(), run.file_system), ("conformance", "ebpf-kprobe@el8.2", "xfs"));
+        assert_eq!((run.suite, run.tier.as_str(), &run.file_systems[..]), ("conformance", "ebpf-kprobe@el8.2", &["xfs"][..]));
         assert_eq!(plans[0].file_systems, ["xfs"]);
     }
 
@@ -194,9 +202,9 @@ mod tests {
         for release in ["5.10.1", "6.1.1", "6.12.1", "7.2.1"] {
             let plans = Wanted { brief: true, ..Wanted::default() }.plans(&kernel(release));
             let runs: Vec<_> =
-                plans.iter().flat_map(|plan| &plan.runs).map(|run| (run.suite, run.tier.as_str(), run.file_system)).collect();
-            let cases = TIERS.map(|tier| ("conformance", tier, "ext4"));
-            assert_eq!(runs, [&cases[..], &[("main", "ebpf-fexit", "ext4")]].concat(), "{release}");
+                plans.iter().flat_map(|plan| &plan.runs).map(|run| (run.suite, run.tier.as_str(), run.file_systems.clone())).collect();
+            let cases = TIERS.map(|tier| ("conformance", tier, vec!["ext4"]));
+            assert_eq!(runs, [&cases[..], &[("main", "ebpf-fexit", vec!["ext4"])]].concat(), "{release}");
         }
     }
 

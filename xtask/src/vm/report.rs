@@ -21,7 +21,7 @@ pub enum Line {
         suite: String,
         /// The tier.
         tier: String,
-        /// The file system.
+        /// The file system, or several with a comma between them.
         file_system: String,
         /// How long it took.
         seconds: f64,

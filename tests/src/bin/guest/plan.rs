@@ -18,7 +18,7 @@ pub struct Plan {
     pub runs: Vec<Run>,
 }
 
-/// A suite's program on one tier and file system.
+/// A suite's program on one tier.
 #[derive(Debug, Deserialize)]
 pub struct Run {
     /// The suite.
@@ -27,11 +27,11 @@ pub struct Run {
     pub command: Vec<String>,
     /// The tier, perhaps with a mask: `ebpf-kprobe@el8.2`.
     pub tier: String,
-    /// The file system.
-    pub file_system: String,
+    /// The file systems, in this order.
+    pub file_systems: Vec<String>,
     /// Only cases whose names hold this.
     pub only: Option<String>,
-    /// How long it may take.
+    /// How long it may take on one of them.
     pub limit_seconds: u64,
 }
 

@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -37,7 +38,9 @@ pub struct Of<'a> {
 /// What a suite says of one case, a line of its standard output.
 #[derive(Debug, Default, Deserialize)]
 pub struct Case {
-    /// Unique in its suite.
+    /// The directory in which it ran.
+    pub dir: PathBuf,
+    /// Unique in its suite and directory.
     pub case: String,
     /// `passed`, `failed` or `not covered`.
     pub outcome: String,
@@ -83,7 +86,7 @@ impl Report {
         self.case(of, &Case { case, outcome, why, ..Case::default() })
     }
 
-    /// A suite has ended for one tier on one file system.
+    /// A suite has ended for one tier on one file system, or on those in `of` with a comma between them.
     pub fn ended(&self, of: Of<'_>, took: Duration) -> Result<()> {
         let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
         self.line(&json!({

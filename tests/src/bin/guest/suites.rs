@@ -1,7 +1,7 @@
 //! Runs a suite's program for a tier on a file system, and hands on what it prints.
 //!
-//! A suite is called as `PROGRAM … --tier TIER [--mask MASK] --dir DIR --json [--only TEXT]` and prints one object a line: `case`, `outcome` (`passed`,
-//! `failed` or `not covered`) and `why`. Anything else that it says belongs on its standard error, which is the console.
+//! A suite is called as `PROGRAM … --tier TIER [--mask MASK] --dir DIR… --json [--only TEXT]` and prints one object a line: `dir`, `case`, `outcome`
+//! (`passed`, `failed` or `not covered`) and `why`. Anything else that it says belongs on its standard error, which is the console.
 
 use std::{
     fs,
@@ -33,32 +33,39 @@ enum End {
     TooLate,
 }
 
-/// Runs one suite on one tier and file system. An error means that the host cannot be told.
+/// Runs one suite on one tier, on as many of its file systems as there are. An error means that the host cannot be told.
 pub fn run(run: &Run, places: &[Place], report: &Report) -> Result<()> {
-    let of = Of { suite: &run.suite, tier: &run.tier, file_system: &run.file_system };
-    match places.iter().find(|place| place.file_system == run.file_system).map(|place| &place.directory) {
-        Some(Ok(directory)) => run_in(directory, run, of, report),
-        Some(Err(why)) => report.whole(of, "not covered", why),
-        None => report.whole(of, "failed", "the plan makes no such file system"),
+    let of = |file_system| Of { suite: &run.suite, tier: &run.tier, file_system };
+    let mut there = Vec::new();
+    for file_system in &run.file_systems {
+        match places.iter().find(|place| place.file_system == *file_system).map(|place| &place.directory) {
+            Some(Ok(directory)) => there.push((file_system.as_str(), directory.as_path())),
+            Some(Err(why)) => report.whole(of(file_system), "not covered", why)?,
+            None => report.whole(of(file_system), "failed", "the plan makes no such file system")?,
+        }
     }
+    if there.is_empty() { Ok(()) } else { run_in(&there, run, report) }
 }
 
-fn run_in(directory: &Path, run: &Run, of: Of<'_>, report: &Report) -> Result<()> {
-    println!("guest: {} {} {}", of.suite, of.tier, of.file_system);
-    let begun = Instant::now();
-    let mut child = match start(run, directory) {
+fn run_in(there: &[(&str, &Path)], run: &Run, report: &Report) -> Result<()> {
+    let names = there.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",");
+    let of_all = Of { suite: &run.suite, tier: &run.tier, file_system: &names };
+    println!("guest: {} {} {names}", run.suite, run.tier);
+    let (begun, limit) = (Instant::now(), Duration::from_secs(run.limit_seconds) * u32::try_from(there.len())?);
+    let mut child = match start(run, there) {
         Ok(child) => child,
-        Err(error) => return report.whole(of, "failed", &format!("{error:#}")),
+        Err(error) => return report.whole(of_all, "failed", &format!("{error:#}")),
     };
     let group = Pid::from_raw(child.id().cast_signed());
     let lines = lines_of(child.stdout.take().expect("it is piped"));
     let (mut cases, mut failed, mut last) = (0, 0, begun);
-    let end = follow(&mut child, &lines, begun + Duration::from_secs(run.limit_seconds), |case| {
+    let end = follow(&mut child, &lines, begun + limit, |case| {
         cases += 1;
         failed += usize::from(case.outcome == "failed");
         let took = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
         last = Instant::now();
-        report.case(of, &Case { milliseconds: took, ..case })
+        let place = there.iter().find(|(_, directory)| *directory == case.dir).map_or(names.as_str(), |(name, _)| *name);
+        report.case(Of { file_system: place, ..of_all }, &Case { milliseconds: took, ..case })
     })?;
     // Whatever it left behind must not disturb the next one.
     let _ = killpg(group, Signal::SIGKILL);
@@ -66,19 +73,19 @@ fn run_in(directory: &Path, run: &Run, of: Of<'_>, report: &Report) -> Result<()
     match end {
         End::TooLate => {
             let _ = child.wait();
-            let why = format!("did not end within {} s; {cases} cases were through", run.limit_seconds);
-            report.whole(of, "failed", &why)?;
+            let why = format!("did not end within {} s; {cases} cases were through", limit.as_secs());
+            report.whole(of_all, "failed", &why)?;
         }
         End::Exited(status) if !status.success() && failed == 0 => {
-            report.whole(of, "failed", &format!("ended with {status} after {cases} cases; the console says more"))?;
+            report.whole(of_all, "failed", &format!("ended with {status} after {cases} cases; the console says more"))?;
         }
-        End::Exited(_) if cases == 0 => report.whole(of, "failed", "ran no case")?,
+        End::Exited(_) if cases == 0 => report.whole(of_all, "failed", "ran no case")?,
         End::Exited(_) => {}
     }
-    report.ended(of, begun.elapsed())
+    report.ended(of_all, begun.elapsed())
 }
 
-fn start(run: &Run, directory: &Path) -> Result<Child> {
+fn start(run: &Run, there: &[(&str, &Path)]) -> Result<Child> {
     let (program, first) = run.command.split_first().context("a suite without a program")?;
     let mut command = Command::new(program);
     command.args(first);
@@ -86,7 +93,10 @@ fn start(run: &Run, directory: &Path) -> Result<Child> {
         Some((tier, mask)) => command.args(["--tier", tier, "--mask", mask]),
         None => command.args(["--tier", &run.tier]),
     };
-    command.arg("--dir").arg(directory).arg("--json");
+    for (_, directory) in there {
+        command.arg("--dir").arg(directory);
+    }
+    command.arg("--json");
     if let Some(only) = &run.only {
         command.args(["--only", only]);
     }
