@@ -16,7 +16,8 @@ pub struct Control {
     pub owner_started: u64,
     /// The daemon's process id, in the first pid namespace; changes by it and its descendants are not told. 0: nobody's.
     pub owner: u32,
-    /// The thread id, in the first pid namespace, whose next opening of a directory is put into [`Report::learned`]. 0: nobody's.
+    /// The thread id, in the first pid namespace, whose next opening of a directory is put into [`Report::learned`]; the programs clear it then.
+    /// 0: nobody's.
     pub learner: u32,
 }
 

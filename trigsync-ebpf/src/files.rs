@@ -75,7 +75,7 @@ pub fn opened<R: Reader>(context: *mut c_void, file: u64) {
     let inode = R::u64(file + settings::file_inode());
     let mode = R::u16(inode + settings::inode_mode()) & TYPE;
     if mode == DIRECTORY && control.learner != 0 {
-        return learn::learn::<R>(control, inode);
+        return learn::learn::<R>(inode);
     }
     if mode != REGULAR {
         return;

@@ -90,6 +90,10 @@ const FANOTIFY_BLIND: &[Blind] = &[
     blind("an excluded directory name", "fanotify drops nothing by name; the daemon's own filters do"),
     blind("the process' own changes, and its descendants'", "fanotify drops nothing by process; the daemon knows its own transfers"),
     blind("an overlay as the root", "fanotify reports no names on overlayfs; such a root is refused with that reason"),
+    blind(
+        "an overlay's upper directory as the root",
+        "Linux 6.1 and before tell fanotify nothing of what an overlay does in its upper directory",
+    ),
     blind("a btrfs subvolume as the root", "fanotify cannot mark a subvolume; such a root is refused with the remedy"),
     blind("libaio: IOCB_CMD_PWRITE, IOCB_CMD_PWRITEV", "the kernel tells fanotify of such writes only when the file is closed"),
     blind("libaio: O_DIRECT", "the kernel tells fanotify of such writes only when the file is closed"),

@@ -71,6 +71,7 @@ impl Tier {
                 "a write through one name of a hard-linked file is told under that name only",
                 "a file made with O_TMPFILE is told when it is linked, but not what the same descriptor writes after that",
                 "inode flags (chattr) are not told; rsync does not transfer them",
+                "on Linux 6.1 and before, what is done through an overlay in its upper directory is not told, where that directory is watched",
             ],
         }
     }
@@ -254,6 +255,9 @@ pub enum CaptureError {
     /// The kernel has not what a tier cannot do without.
     #[error("{0}")]
     Lacks(String),
+    /// Changes that were made on purpose were not told, though the programs are attached.
+    #[error("the programs are attached, but this kernel does not run them for {0}")]
+    Silent(String),
     /// The kernel refused a program that a tier cannot do without.
     #[error("the kernel refused {program} for its function {function}: {why}")]
     Refused {

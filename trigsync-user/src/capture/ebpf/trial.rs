@@ -134,7 +134,7 @@ pub(super) fn run(capture: &mut Ebpf) -> Result<(), CaptureError> {
     if untold.is_empty() {
         return Ok(());
     }
-    Err(CaptureError::Lacks(format!("the programs are attached, but this kernel does not run them for {}", untold.join(", "))))
+    Err(CaptureError::Silent(untold.join(", ")))
 }
 
 fn is_told(capture: &mut Ebpf, at: &Path, step: &Step) -> io::Result<bool> {
