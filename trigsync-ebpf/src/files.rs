@@ -9,6 +9,7 @@ use crate::{
     fold::Identity,
     learn,
     maps::CREATING,
+    names,
     read::{Probed, Reader},
     scratch::Slot,
     settings,
@@ -117,7 +118,11 @@ pub fn written<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
     }
     let device = R::u32(R::u64(inode + settings::inode_sb()) + settings::sb_device());
     if walk::perhaps_watched(control, device) {
-        changed::<R>(context, control, file, inode, device, slot, ops::WRITE);
+        return changed::<R>(context, control, file, inode, device, slot, ops::WRITE);
+    }
+    if slot == Slot::Splice {
+        // An overlay hands on its own open of the file below, which shows the overlay's name.
+        names::attributes::<R>(context, R::u64(file + settings::file_dentry()), slot, ops::WRITE);
     }
 }
 

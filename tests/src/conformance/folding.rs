@@ -3,8 +3,13 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    thread,
 };
 
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 use trigsync::{capture::Tier, model::Scope};
 
 use super::{
@@ -86,8 +91,15 @@ fn overflow(b: &mut Bench<'_>) -> Result<(), Fault> {
     if let Some(missed) = names.iter().find(|name| !everything && !covered(name)) {
         return Err(Fault::Failed(format!("{missed} was neither told nor covered by one of {} trees", trees.len())));
     }
-    // A perf buffer says with the next record that something was lost before it.
-    fs::write(b.at("next"), "")?;
+    // A processor's perf buffer says with the next record in it that something was lost before.
+    for processor in 0..thread::available_parallelism()?.get() {
+        in_child(|| {
+            let mut this = CpuSet::new();
+            this.set(processor)?;
+            sched_setaffinity(Pid::from_raw(0), &this)?;
+            fs::write(b.at("next"), "").map_err(errno)
+        })?;
+    }
     b.forget()?;
     fs::write(b.at("later"), "")?;
     b.expect(&[E("later")])

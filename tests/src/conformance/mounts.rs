@@ -37,6 +37,10 @@ fn look(b: &mut Bench<'_>) -> Result<Recorder, Fault> {
 
 fn expect_gone(b: &mut Bench<'_>) -> Result<(), Fault> {
     let seen = look(b)?;
+    expect_only_gone(b, &seen)
+}
+
+fn expect_only_gone(b: &mut Bench<'_>, seen: &Recorder) -> Result<(), Fault> {
     if seen.gone != [ROOT] {
         return Err(Fault::Failed(format!("told to be gone: {:?}", seen.gone)));
     }
@@ -151,7 +155,13 @@ fn root_made_anew(b: &mut Bench<'_>) -> Result<(), Fault> {
     fs::remove_dir(&b.root)?;
     fs::create_dir(&b.root)?;
     fs::write(b.at("f"), "")?;
-    expect_gone(b)
+    let seen = look(b)?;
+    // An overlay's directories have no generation: where the number is given again, the kernel means the same directory, and so does the tier.
+    if seen.gone.is_empty() && check(&seen, &[E("f")], |_| true).is_ok() {
+        fs::write(b.at("g"), "")?;
+        return b.expect(&[E("g")]);
+    }
+    expect_only_gone(b, &seen)
 }
 
 fn root_unmounted(b: &mut Bench<'_>) -> Result<(), Fault> {
