@@ -35,7 +35,10 @@ fn enter_file(regs: *mut pt_regs, file: u64, slot: Slot) {
     let Some(control) = control() else { return };
     let inode = Probed::u64(file + settings::file_inode());
     let device = Probed::u32(Probed::u64(inode + settings::inode_sb()) + settings::sb_device());
-    if walk::perhaps_watched(control, device) && files::is_regular::<Probed>(inode) {
+    // As in `files::written`.
+    let is_shown_elsewhere =
+        || slot == Slot::Splice && walk::perhaps_watched(control, walk::device::<Probed>(Probed::u64(file + settings::file_dentry())));
+    if (walk::perhaps_watched(control, device) || is_shown_elsewhere()) && files::is_regular::<Probed>(inode) {
         flight::enter(stack(regs), slot, file, ops::WRITE);
     }
 }

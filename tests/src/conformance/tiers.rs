@@ -151,8 +151,18 @@ const EBPF_BLIND: &[Blind] = &[
     blind_on(OVERLAYFS_SUPER_MAGIC, "a store through a living mapping", MAPPED_OVERLAY),
     blind_on(OVERLAYFS_SUPER_MAGIC, "a further store after the pages were written back", MAPPED_OVERLAY),
     blind_on(OVERLAYFS_SUPER_MAGIC, "a store through a mapping, when the mapping goes", MAPPED_OVERLAY),
+    blind_on(OVERLAYFS_SUPER_MAGIC, "sendfile, splice, copy_file_range, then close", SPLICED_OVERLAY),
+    blind_on(OVERLAYFS_SUPER_MAGIC, "io_uring: writev, write through a fixed buffer, fallocate, splice", SPLICED_OVERLAY),
+    blind_on(
+        OVERLAYFS_SUPER_MAGIC,
+        "written after O_TMPFILE was linked",
+        "an overlay goes on writing to a file below that has no name of the overlay's",
+    ),
     blind("written through one of two names", "a write is told under the name that was opened only"),
 ];
+
+const SPLICED_OVERLAY: &str =
+    "since Linux 6.8 an overlay splices to a file below that does not show the overlay's name; told when the file is closed";
 
 const MAPPED_OVERLAY: &str = "a mapping of an overlay's file is one of the file below it, which another root has to watch";
 

@@ -65,6 +65,8 @@ impl Tier {
                 "a store through a shared mapping is seen when it makes a clean page dirty, and when the file is closed for the last time; further \
                  stores to a page that is still dirty are not, and on tmpfs the last close only",
                 "a write through one name of a hard-linked file is told under that name only",
+                "on overlayfs, what sendfile and splice write is seen when the file is closed (Linux 6.8 and newer), and what is written through the \
+                 descriptor of an O_TMPFILE after it was linked is not",
             ],
             Self::Fanotify => &[
                 "a store through a shared mapping is seen when the file is closed for the last time, not while the mapping lives on",

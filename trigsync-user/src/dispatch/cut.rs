@@ -4,7 +4,10 @@
 //! write that was silent because of a record of these marks had read the old epoch, so its data is there; a later one is told again. Marks
 //! must not be taken after the raise: they may come from records of the new epoch, whose silent writers come after the look.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::capture::{Capture, CaptureError};
 
@@ -18,16 +21,18 @@ impl Cut {
         Self(capture.tier().folds().then(|| capture.clone()))
     }
 
-    /// Whether there is anything to cut.
-    pub(super) fn folds(&self) -> bool {
-        self.0.is_some()
+    /// While a file is being written: when to ask again whether it is, after it was asked at `asked`. A tier that folds tells of such a file
+    /// once and then no more, which would look like quiet: new epochs have to begin several times within the quiet time.
+    pub(super) fn ask_at(&self, asked: Instant, quiet: Duration) -> Option<Instant> {
+        self.0.as_ref().map(|_| asked + quiet / 2)
     }
 
-    /// Has the tier tell again of what goes on: a file that is still being written falls silent after its first record.
-    pub(super) fn ask_again(&self) {
+    /// Has the tier tell again of what goes on, and returns when it was asked.
+    pub(super) fn ask_again(&self) -> Instant {
         if let Some(capture) = &self.0 {
             capture.cut_soon();
         }
+        Instant::now()
     }
 
     /// What was taken before the call may be looked at after it.

@@ -59,7 +59,6 @@ pub struct Lane {
     /// Marks up to this stamp do not wait for a quiet moment: a flush waits for them.
     hurry: Stamp,
     releases: u64,
-    /// When the tier was asked last what goes on.
     asked_at: Instant,
     last_id: u64,
     /// How many rsync processes may run: what is configured, or what a full target has taught.
@@ -133,8 +132,7 @@ impl Lane {
                 () = self.shared.wake.notified() => self.hear_flushes(),
                 () = wait_until(wake_at) => {}
                 () = wait_until(ask_at) => {
-                    self.asked_at = Instant::now();
-                    self.cut.ask_again();
+                    self.asked_at = self.cut.ask_again();
                 }
                 changed = self.gate.changed() => {
                     changed.expect("the context holds the sender");
@@ -424,12 +422,9 @@ impl Lane {
         self.shared.report().doing(doing, now());
     }
 
-    /// When to ask the tier again what goes on. A tier that folds tells of a file that is being written once and then no more, which would
-    /// look like quiet: as long as one is, new epochs begin often enough to hear of it.
     fn ask_at(&self) -> Option<Instant> {
-        let waits = self.retry_at.is_some_and(|at| at > Instant::now()) || self.gate.borrow().stopped.is_some();
-        let is_written = self.cut.folds() && !waits && self.shared.set().writing_until() > now();
-        is_written.then(|| self.asked_at + self.context.sync.config.settle.quiet / 2)
+        let is_written = self.retry_at.is_none() && self.shared.set().writing_until() > now();
+        self.cut.ask_at(self.asked_at, self.context.sync.config.settle.quiet).filter(|_| is_written)
     }
 
     fn wake_at(&self) -> Option<Instant> {
