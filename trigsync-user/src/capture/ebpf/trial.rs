@@ -137,14 +137,16 @@ pub(super) fn run(capture: &mut Ebpf) -> Result<(), CaptureError> {
     Err(CaptureError::Silent(untold.join(", ")))
 }
 
+/// Whether a step is told, or could not be made: then nothing is known.
 fn is_told(capture: &mut Ebpf, at: &Path, step: &Step) -> io::Result<bool> {
     for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            (step.undo)(at)?;
-        }
+        let undone = if attempt > 0 { (step.undo)(at) } else { Ok(()) };
         // What the steps before told is not told again in the same epoch.
         read_all(capture, &mut Wanted { told: step.told, seen: false })?;
-        (step.make)(at)?;
+        if let Err(error) = undone.and_then(|()| (step.make)(at)) {
+            debug!(step.what, %error, "could not be tried");
+            return Ok(true);
+        }
         let mut wanted = Wanted { told: step.told, seen: false };
         read_all(capture, &mut wanted)?;
         if wanted.seen {
