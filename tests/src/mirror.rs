@@ -29,6 +29,9 @@ const READY: Duration = Duration::from_secs(180);
 /// How long a flush may take where a test does not say otherwise.
 pub const ARRIVAL: Duration = Duration::from_secs(60);
 
+/// The daemon's log, in its room.
+pub const LOG: &str = "trigsync.log";
+
 /// How a daemon is to be started; the same launch may be started again after its daemon has ended.
 pub struct Launch<'a> {
     room: &'a Room,
@@ -84,7 +87,7 @@ impl<'a> Launch<'a> {
 
     /// Starts the daemon and waits until it is ready; the initial pass is `auto` unless an argument says otherwise.
     pub fn start(&self) -> Mirror<'a> {
-        let log = self.room.at("trigsync.log");
+        let log = self.room.at(LOG);
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log in the room");
         let mut process = Process::start(self.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file));
         let stdout = BufReader::new(process.child().stdout.take().expect("it is piped"));
@@ -218,7 +221,7 @@ impl Mirror<'_> {
 
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
-        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        read(&self.log)
     }
 
     /// Waits until the log holds `text`.
@@ -231,14 +234,21 @@ impl Mirror<'_> {
 impl Drop for Mirror<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            let log = self.log();
-            let lines: Vec<_> = log.lines().collect();
-            let _ = writeln!(stderr(), "--- the daemon's log, its last lines ({}):", thread::current().name().unwrap_or("?"));
-            for line in &lines[lines.len().saturating_sub(80)..] {
-                let _ = writeln!(stderr(), "    {line}");
-            }
+            let name = thread::current().name().unwrap_or("?").to_owned();
+            let _ = writeln!(stderr(), "--- the daemon's log, its last lines ({name}):\n{}", last_lines(&self.log, 80));
         }
     }
+}
+
+/// The end of a log, indented.
+pub fn last_lines(log: &Path, count: usize) -> String {
+    let text = read(log);
+    let lines: Vec<_> = text.lines().map(|line| format!("    {line}")).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+fn read(log: &Path) -> String {
+    fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// What `trigsync status --json` says.

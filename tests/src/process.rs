@@ -134,6 +134,24 @@ fn stat(directory: &std::path::Path) -> Option<(i32, String, i32)> {
     (state != "Z").then(|| (id, before.split_once('(').map_or("", |(_, name)| name).to_owned(), parent))
 }
 
+/// A line for each thread of a process and of its children: name, state, where in the kernel it waits.
+pub fn states(process: i64) -> Vec<String> {
+    let read = |path: std::path::PathBuf| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let mut lines = Vec::new();
+    let mut processes = vec![process];
+    while let Some(id) = processes.pop() {
+        for thread in fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let children = read(thread.join("children"));
+            processes.extend(children.split_whitespace().filter_map(|child| child.parse::<i64>().ok()));
+            let state = read(thread.join("stat")).rsplit_once(')').map(|(_, rest)| rest.trim().chars().take(1).collect::<String>());
+            let stack = read(thread.join("stack")).lines().take(4).map(str::to_owned).collect::<Vec<_>>().join(" < ");
+            let (name, call) = (read(thread.join("comm")), read(thread.join("syscall")));
+            lines.push(format!("    {} {name}: {}, {call}, {stack}", thread.display(), state.unwrap_or_default()));
+        }
+    }
+    lines
+}
+
 /// What a command that has ended said.
 #[derive(Clone, Debug)]
 pub struct Outcome {

@@ -10,4 +10,4 @@ pub mod settings;
 pub mod values;
 
 /// Number of this agreement.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;

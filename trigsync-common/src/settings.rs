@@ -131,6 +131,8 @@ macro_rules! for_each_setting {
             mode_created = "MODE_CREATED", MODE_CREATED;
             /// 1 where the kernel hands out the running task with its type (`bpf_get_current_task_btf`) to trampolines, 0 elsewhere and for probes.
             typed_task = "TYPED_TASK", TYPED_TASK;
+            /// 1 where the kernel may put another thread in the place of one that runs a program, and each program has a second one; 0 elsewhere.
+            second = "SECOND", SECOND;
             /// 1 where records go through a ring buffer, 0 where through a perf buffer per processor.
             ring = "RING", RING;
             /// Directories between a change and its root before the program gives up and tells of everything.

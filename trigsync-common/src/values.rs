@@ -29,6 +29,8 @@ pub struct Report {
     pub lost: u64,
     /// Losses that no directory could stand for: every root counts as changed.
     pub everything: u64,
+    /// Calls that the kernel skipped a program for and the second program saw.
+    pub stood_in: u64,
     /// What [`Control::learner`] opened.
     pub learned: Learned,
 }
@@ -78,6 +80,10 @@ impl Root {
     /// With [`SEES_OWN`](Self::SEES_OWN): another root above this one does not want them, so such changes bear [`OWN`](crate::ops::OWN).
     pub const MARKS_OWN: u16 = 4;
 }
+
+/// Programs that have memory of their own on each processor: entries of `RAN`, and of `SCRATCH`, which has twice as many where each has a
+/// second program to stand in.
+pub const SLOTS: u32 = 32;
 
 /// Longest name that `EXCLUDED` can hold.
 pub const LONGEST_EXCLUDED: usize = 32;

@@ -70,7 +70,7 @@ fn was_about_to_create(dentry: u64) -> bool {
 
 /// A file is being opened; if that made it, it is there by now.
 #[inline(always)]
-pub fn opened<R: Reader>(context: *mut c_void, file: u64) {
+pub fn opened<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
     // Not `control()`: roots are learned before any is watched.
     let Some(control) = crate::maps::CONTROL.get(0) else { return };
     let inode = R::u64(file + settings::file_inode());
@@ -93,7 +93,7 @@ pub fn opened<R: Reader>(context: *mut c_void, file: u64) {
     if created == 0 && !was_about_to_create(dentry) {
         return;
     }
-    changed::<R>(context, control, file, inode, device, Slot::Open, ops::CREATE);
+    changed::<R>(context, control, file, inode, device, slot, ops::CREATE);
 }
 
 /// Whether a file is open for writing.
@@ -120,7 +120,7 @@ pub fn written<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
     if walk::perhaps_watched(control, device) {
         return changed::<R>(context, control, file, inode, device, slot, ops::WRITE);
     }
-    if slot == Slot::Splice {
+    if slot.is_of(Slot::Splice) {
         // An overlay hands on its own open of the file below, which shows the overlay's name.
         names::attributes::<R>(context, R::u64(file + settings::file_dentry()), slot, ops::WRITE);
     }
@@ -128,16 +128,16 @@ pub fn written<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
 
 /// A file's time is updated, which is how a store to a clean page of a shared mapping shows. Ordinary writes are told after they are done.
 #[inline(always)]
-pub fn updated_time<R: Reader>(context: *mut c_void, file: u64) {
+pub fn updated_time<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
     let mapping = R::u64(file + settings::file_mapping());
     if R::u32(mapping + settings::mapping_writable()) as i32 > 0 {
-        written::<R>(context, file, Slot::UpdateTime);
+        written::<R>(context, file, slot);
     }
 }
 
 /// The last reference to an open file goes.
 #[inline(always)]
-pub fn closed<R: Reader>(context: *mut c_void, file: u64) {
+pub fn closed<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
     if !is_writable::<R>(file) {
         return;
     }
@@ -148,7 +148,7 @@ pub fn closed<R: Reader>(context: *mut c_void, file: u64) {
     }
     let device = R::u32(R::u64(inode + settings::inode_sb()) + settings::sb_device());
     if walk::perhaps_watched(control, device) {
-        changed::<R>(context, control, file, inode, device, Slot::Close, ops::CLOSE_WRITE);
+        changed::<R>(context, control, file, inode, device, slot, ops::CLOSE_WRITE);
     }
 }
 

@@ -16,7 +16,7 @@ const DEEPEST: usize = Flight::DEEPEST;
 pub fn enter(stack: u64, slot: Slot, subject: u64, ops: u16) {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: no arguments.
-    let call = Call { stack, subject, entered: unsafe { bpf_ktime_get_ns() }, ops, function: slot as u16, reserved: 0 };
+    let call = Call { stack, subject, entered: unsafe { bpf_ktime_get_ns() }, ops, function: slot.number(), reserved: 0 };
     let Some(flight) = FLIGHT.get_ptr_mut(&thread) else {
         let mut flight = Flight::default();
         flight.depth = 1;
@@ -60,7 +60,7 @@ pub fn leave(stack: u64, slot: Slot) -> Option<Call> {
         }
         let call = flight.calls[at];
         // Kernels differ by a word in what they say the stack pointer is at a return.
-        if call.function == slot as u16 && call.stack <= stack && stack - call.stack <= 16 {
+        if call.function == slot.number() && call.stack <= stack && stack - call.stack <= 16 {
             found = Some((at, call));
             break;
         }

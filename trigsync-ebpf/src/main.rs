@@ -19,6 +19,7 @@ mod probes;
 mod read;
 mod scratch;
 mod settings;
+mod skipped;
 mod tell;
 mod trampolines;
 mod walk;

@@ -4,13 +4,13 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use trigsync_common::values::{Control, Excluded, Flight, LostDirectory, LostKey, Report, Root, RootKey, Thread};
+use trigsync_common::values::{Control, Excluded, Flight, LostDirectory, LostKey, Report, Root, RootKey, SLOTS, Thread};
 
 use crate::{
     files::Creating,
     fold::PLACES,
     names::{OldName, RenameKey},
-    scratch::{SLOTS, Scratch},
+    scratch::Scratch,
 };
 
 /// Records. Where the kernel has no ring buffer, the daemon turns this definition into a perf event array before loading.
@@ -37,7 +37,11 @@ pub static FOLD: Array<u64> = Array::with_max_entries(PLACES, 0);
 pub static LOST: HashMap<LostKey, LostDirectory> = HashMap::with_max_entries(1024, 0);
 
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2 * SLOTS, 0);
+
+/// For which thread each program ran last, see [`skipped`](crate::skipped).
+#[map]
+pub static RAN: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 /// Old names of renames that are under way.
 #[map]

@@ -115,19 +115,19 @@ pub fn is_removing(dentry: u64) -> bool {
 
 /// The name of a removed directory is gone.
 #[inline(always)]
-pub fn removed<R: Reader>(context: *mut c_void, dentry: u64) {
+pub fn removed<R: Reader>(context: *mut c_void, dentry: u64, slot: Slot) {
     let _ = REMOVING.remove(&bpf_get_current_pid_tgid());
-    named::<R>(context, dentry, Slot::Delete, ops::DELETE | ops::DIRECTORY | ops::TREE);
+    named::<R>(context, dentry, slot, ops::DELETE | ops::DIRECTORY | ops::TREE);
 }
 
 /// Before a rename: afterwards nobody knows the old name.
 #[inline(always)]
-pub fn about_to_rename<R: Reader>(rename: Rename) {
+pub fn about_to_rename<R: Reader>(rename: Rename, slot: Slot) {
     let Some(control) = control() else { return };
     if !walk::perhaps_watched(control, walk::device::<R>(rename.old)) {
         return;
     }
-    let Some(scratch) = crate::scratch::take(Slot::RenameEntry) else { return };
+    let Some(scratch) = crate::scratch::take(slot) else { return };
     let string = rename.old + settings::dentry_name();
     let length = R::u32(string + settings::qstr_length()) & (NAME as u32 - 1);
     // The path's memory serves as the value's: both begin aligned.
@@ -149,7 +149,7 @@ pub fn about_to_rename<R: Reader>(rename: Rename) {
 
 /// After a rename: `dentry` has the new name by now.
 #[inline(always)]
-pub fn renamed<R: Reader>(context: *mut c_void, dentry: u64, worked: bool) {
+pub fn renamed<R: Reader>(context: *mut c_void, dentry: u64, slot: Slot, worked: bool) {
     let Some(control) = control() else { return };
     let device = walk::device::<R>(dentry);
     if !walk::perhaps_watched(control, device) {
@@ -164,10 +164,10 @@ pub fn renamed<R: Reader>(context: *mut c_void, dentry: u64, worked: bool) {
                 let is_exchange = Probed::u64(old.new + settings::dentry_hashed()) != 0;
                 let left = if is_exchange { old.new_ops } else { old.ops };
                 let first = First { name: (&raw const old.name) as u64, length: old.length };
-                let change = Change { slot: Slot::Rename, ops: ops::MOVED_FROM | left, device, first: Some(first), identity: None };
+                let change = Change { slot, ops: ops::MOVED_FROM | left, device, first: Some(first), identity: None };
                 // An address from a map has no type.
                 tell::<Probed>(context, control, old.directory, &change);
-                let change = Change { slot: Slot::Rename, ops: ops::MOVED_TO | old.ops, device, first: None, identity: None };
+                let change = Change { slot, ops: ops::MOVED_TO | old.ops, device, first: None, identity: None };
                 tell::<R>(context, control, dentry, &change);
             }
             // Watching began in the middle of it, or it found no room.

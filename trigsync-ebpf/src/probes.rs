@@ -37,7 +37,7 @@ fn enter_file(regs: *mut pt_regs, file: u64, slot: Slot) {
     let device = Probed::u32(Probed::u64(inode + settings::inode_sb()) + settings::sb_device());
     // As in `files::written`.
     let is_shown_elsewhere =
-        || slot == Slot::Splice && walk::perhaps_watched(control, walk::device::<Probed>(Probed::u64(file + settings::file_dentry())));
+        || slot.is_of(Slot::Splice) && walk::perhaps_watched(control, walk::device::<Probed>(Probed::u64(file + settings::file_dentry())));
     if (walk::perhaps_watched(control, device) || is_shown_elsewhere()) && files::is_regular::<Probed>(inode) {
         flight::enter(stack(regs), slot, file, ops::WRITE);
     }
@@ -103,14 +103,14 @@ fn kprobe_vfs_rename(context: ProbeContext) -> u32 {
         Rename { old: register(regs, 1), new: register(regs, 3) }
     };
     enter_name(regs, rename.old, Slot::Rename, 0);
-    names::about_to_rename::<Probed>(rename);
+    names::about_to_rename::<Probed>(rename, Slot::RenameEntry);
     0
 }
 
 #[kretprobe]
 fn kretprobe_vfs_rename(context: RetProbeContext) -> u32 {
     if let Some(call) = flight::leave(stack(context.regs), Slot::Rename) {
-        names::renamed::<Probed>(context.regs.cast(), call.subject, is_zero(returned(context.regs)));
+        names::renamed::<Probed>(context.regs.cast(), call.subject, Slot::Rename, is_zero(returned(context.regs)));
     }
     0
 }
@@ -224,13 +224,13 @@ complete!(kprobe_aio_complete_rw, AioComplete);
 
 #[kprobe]
 fn kprobe_file_update_time(context: ProbeContext) -> u32 {
-    files::updated_time::<Probed>(context.regs.cast(), register(context.regs, 0));
+    files::updated_time::<Probed>(context.regs.cast(), register(context.regs, 0), Slot::UpdateTime);
     0
 }
 
 #[kprobe]
 fn kprobe_security_file_open(context: ProbeContext) -> u32 {
-    files::opened::<Probed>(context.regs.cast(), register(context.regs, 0));
+    files::opened::<Probed>(context.regs.cast(), register(context.regs, 0), Slot::Open);
     0
 }
 
@@ -242,7 +242,7 @@ fn kprobe_security_inode_create(context: ProbeContext) -> u32 {
 
 #[kprobe]
 fn kprobe___fput(context: ProbeContext) -> u32 {
-    files::closed::<Probed>(context.regs.cast(), register(context.regs, 0));
+    files::closed::<Probed>(context.regs.cast(), register(context.regs, 0), Slot::Close);
     0
 }
 
@@ -266,7 +266,7 @@ fn kprobe_d_delete(context: ProbeContext) -> u32 {
 #[kretprobe]
 fn kretprobe_d_delete(context: RetProbeContext) -> u32 {
     if let Some(call) = flight::leave(stack(context.regs), Slot::Delete) {
-        names::removed::<Probed>(context.regs.cast(), call.subject);
+        names::removed::<Probed>(context.regs.cast(), call.subject, Slot::Delete);
     }
     0
 }

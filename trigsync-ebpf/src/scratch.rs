@@ -1,12 +1,12 @@
 //! Memory for building records: a slot for each program on each processor.
 //!
 //! A trampoline's program may be preempted, and another of our programs may then run on the same processor; but the kernel never runs one
-//! program twice on one processor, it counts that as a miss, which the daemon reads. So a slot of its own is all that a program needs.
+//! program twice on one processor, it skips the second run ([`skipped`](crate::skipped)). So a slot of its own is all that a program needs.
 //! Older kernels do not count and do not preempt, but an interrupt may nest: for that a slot says whether it is in use.
 
 use trigsync_common::{
     record::{Header, LONGEST_PATH},
-    values::{Excluded, LostDirectory, LostKey, RootKey},
+    values::{Excluded, LostDirectory, LostKey, RootKey, SLOTS},
 };
 
 use crate::maps::SCRATCH;
@@ -62,14 +62,38 @@ pub struct Scratch {
 
 macro_rules! slots {
     ($($name:ident),* $(,)?) => {
-        /// Which program a slot belongs to, and which function a call in flight is of.
-        #[derive(Clone, Copy, PartialEq, Eq)]
         #[repr(u16)]
-        pub enum Slot { $($name),* }
+        enum Number { $($name),* }
 
-        /// How many there are.
-        pub const SLOTS: u32 = [$(Slot::$name),*].len() as u32;
+        #[expect(non_upper_case_globals, reason = "they are the names of programs")]
+        impl Slot { $(pub const $name: Self = Self(Number::$name as u16);)* }
+
+        // The daemon makes room for as many.
+        const _: () = assert!([$(Slot::$name),*].len() == SLOTS as usize);
     };
+}
+
+/// Which program a slot belongs to, and which function a call in flight is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// The slot of the program that stands in where the kernel skips this one.
+    #[inline(always)]
+    pub const fn second(self) -> Self {
+        Self(self.0 + SLOTS as u16)
+    }
+
+    /// Whether this is the slot of one of `program`'s two.
+    #[inline(always)]
+    pub fn is_of(self, program: Self) -> bool {
+        self == program || self == program.second()
+    }
+
+    #[inline(always)]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
 }
 
 slots!(
@@ -103,12 +127,14 @@ slots!(
     AioComplete,
     UpdateTime,
     Close,
+    AboutToCreate,
+    Emptied,
 );
 
 /// Takes a slot on this processor; none when an interrupt came in the middle of its use.
 #[inline(always)]
 pub fn take(slot: Slot) -> Option<&'static mut Scratch> {
-    let scratch = SCRATCH.get_ptr_mut(slot as u32)?;
+    let scratch = SCRATCH.get_ptr_mut(u32::from(slot.number()))?;
     // SAFETY: this program's slot of this processor, and nobody is in it: see above.
     let scratch = unsafe { &mut *scratch };
     if scratch.busy != 0 {

@@ -129,27 +129,33 @@ fn lose(scratch: &mut Scratch) {
     if LOST.insert(&scratch.directory, &scratch.lost, 0).is_err() {
         return lose_everything();
     }
-    count(Loss::Directory);
+    count(Count::Lost);
 }
 
 /// Says that something changed, and nothing can be said of where.
 #[inline(always)]
 pub fn lose_everything() {
-    count(Loss::Everything);
+    count(Count::Everything);
 }
 
+/// A count of the report.
 #[derive(Clone, Copy, PartialEq)]
-enum Loss {
-    Directory,
+pub enum Count {
+    Lost,
     Everything,
+    StoodIn,
 }
 
 #[inline(always)]
-fn count(loss: Loss) {
+pub fn count(what: Count) {
     let Some(report) = REPORT.get_ptr_mut(0) else { return };
     // SAFETY: words of a map's value, aligned. Other processors add to them too, and LLVM knows of no atomics for this machine.
     unsafe {
-        let word = if loss == Loss::Directory { &raw mut (*report).lost } else { &raw mut (*report).everything };
+        let word = match what {
+            Count::Lost => &raw mut (*report).lost,
+            Count::Everything => &raw mut (*report).everything,
+            Count::StoodIn => &raw mut (*report).stood_in,
+        };
         asm!("lock *(u64 *)({word} + 0) += {one}", word = in(reg) word, one = in(reg) 1_u64);
     }
 }

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use tracing_subscriber::filter::LevelFilter;
 use trigsync_tests::guest::{Arguments, SUITES, operations};
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -17,6 +18,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let suite = SUITES.iter().find(|suite| suite.name == name);
     let suite = suite.with_context(|| format!("usage: suites NAME [--tier TIER] [--dir DIR]; the suites are {}", known()))?;
     let arguments = Arguments::parse("suites NAME", words)?;
+    // What a capture inside this process says of its losses; standard output is for the reports.
+    tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).with_ansi(false).with_writer(std::io::stderr).init();
     let reports = (suite.run)(&arguments);
     Ok(arguments.conclude(&reports))
 }

@@ -10,14 +10,15 @@ use super::{
 };
 use crate::{
     compare,
-    mirror::{Launch, Mirror},
-    process::Outcome,
+    mirror::{self, Launch, Mirror},
+    process::{self, Outcome},
     room::Room,
     skip, trigsync,
 };
 
-/// How long a target may take to be equal: an emulator is slow.
-const ARRIVAL: Duration = Duration::from_secs(300);
+/// How long a target may take to be equal. Under an emulator that shares its processors with another one, a pass over ten thousand names takes
+/// half a minute.
+const ARRIVAL: Duration = Duration::from_secs(600);
 
 /// Two directories that a daemon keeps equal.
 pub struct Job<'a> {
@@ -80,10 +81,18 @@ impl<'a> Job<'a> {
         let mut flush = trigsync::command(&self.room);
         flush.args(["flush", "--timeout", &format!("{}s", ARRIVAL.as_secs())]);
         let flushed = Outcome::of(&mut flush, ARRIVAL + Duration::from_secs(60));
-        ensure!(flushed.code == 0, "{what}: {flushed}");
+        ensure!(flushed.code == 0, "{what}: {flushed}\n{}", self.state_of_the_daemon());
         let found = compare::differences(&self.source, &self.target);
         ensure!(found.is_empty(), "{what}: {} differences: {}", found.len(), found[..found.len().min(5)].join("; "));
         entries(&self.source)
+    }
+
+    /// For a case that failed: what the daemon says of itself, what is under way in each of its threads and children, and its last log lines.
+    fn state_of_the_daemon(&self) -> String {
+        let status = trigsync::trigsync(&self.room, ["status", "--json"]);
+        let pid = serde_json::from_str::<serde_json::Value>(&status.stdout).ok().and_then(|status| status["pid"].as_i64());
+        let threads = pid.map(process::states).unwrap_or_default();
+        format!("{}\n{}\n{}", status.stdout, threads.join("\n"), mirror::last_lines(&self.room.at(mirror::LOG), 40))
     }
 
     /// Takes away what the kernel keeps for a daemon that ended.

@@ -3,14 +3,18 @@
 //! Program by program: one that the kernel refuses takes away what it stands for, by name, and nothing else; only where it is one
 //! that the tier cannot do without, the tier is not taken.
 
-use std::{io, os::fd::AsFd as _};
+use std::{fs::File, io, os::fd::AsFd as _};
 
 use aya::{
     Btf, Ebpf,
+    maps::{Array, MapError},
     programs::{Program, ProgramError, links::FdLink},
 };
-use tracing::debug;
-use trigsync_common::settings::{ABSENT, Settings};
+use tracing::{debug, warn};
+use trigsync_common::{
+    settings::{ABSENT, Settings},
+    values::Report,
+};
 
 use super::{
     layout::{
@@ -19,6 +23,7 @@ use super::{
         hooks::{HOOKS, Hook, Need},
     },
     load::short_of_memory,
+    maps::{Plain, REPORT},
     tracefs::Probes,
 };
 use crate::capture::{CaptureError, Tier};
@@ -103,10 +108,25 @@ pub(super) enum NotTaken {
     Never(CaptureError),
 }
 
-/// A function's programs in this tier: as they are called in the object.
-fn programs(tier: Tier, hook: &Hook) -> [String; 2] {
-    let [one, other] = if tier == Tier::EbpfKprobe { ["kprobe", "kretprobe"] } else { ["fentry", "fexit"] };
-    [format!("{one}_{}", hook.function), format!("{other}_{}", hook.function)]
+/// Before the name of a program that stands in where the kernel skips the one of that name.
+const SECOND: &str = "second_";
+
+/// A function's programs in this tier: as they are called in the object, in the order in which they are attached.
+fn programs(survey: &Survey, tier: Tier, hook: &Hook) -> Vec<String> {
+    let named = |kind: &str| format!("{kind}_{}", hook.function);
+    // On return first: whoever enters before both are there is then not taken for one that never left.
+    let kinds = if tier == Tier::EbpfKprobe { ["kretprobe", "kprobe"] } else { ["fexit", "fentry"] };
+    let first = kinds.map(named);
+    if tier == Tier::EbpfKprobe || survey.settings.second == 0 {
+        return first.into();
+    }
+    // Of two programs at one place, the kernel runs first what came last.
+    first.iter().map(|name| format!("{SECOND}{name}")).chain(first.clone()).collect()
+}
+
+/// Whether a program only stands in for another.
+pub(super) fn is_second(program: &str) -> bool {
+    program.starts_with(SECOND)
 }
 
 /// Why no program is loaded for a function; `Ok(false)` where none is needed.
@@ -156,10 +176,9 @@ pub(super) fn attach(ebpf: &mut Ebpf, survey: &Survey, tier: Tier, is_last: bool
         if matches!(wanted, Ok(false)) {
             continue;
         }
-        let names: Vec<String> = programs(tier, hook).into_iter().filter(|name| ebpf.program(name).is_some()).collect();
+        let names: Vec<String> = programs(survey, tier, hook).into_iter().filter(|name| ebpf.program(name).is_some()).collect();
         let result = wanted.map_err(|why| (String::new(), Failure::Refused(why))).and_then(|_| {
-            // On return first: whoever enters before both are there is then not taken for one that never left.
-            names.into_iter().rev().try_for_each(|name| {
+            names.into_iter().try_for_each(|name| {
                 let link = attached.one(ebpf, &name, hook.function, btf.as_ref()).map_err(|failure| (name.clone(), failure))?;
                 attached.hung.push(Hung { program: name, function: hook.function, link });
                 Ok(())
@@ -243,6 +262,29 @@ impl Attached {
                 _ => Ok(()),
             };
             debug!(name, ?unloaded, "taken off again");
+        }
+    }
+
+    /// Takes the second programs off again where this kernel runs them first: then they would stand in every time.
+    pub fn check_order(&mut self, ebpf: &Ebpf) {
+        const OPENINGS: u64 = 64;
+        let stood_in = || {
+            let report = ebpf.map(REPORT).ok_or(MapError::InvalidName { name: REPORT.to_owned() })?;
+            Array::<_, Plain<Report>>::try_from(report)?.get(&0, 0).map(|report| report.0.stood_in)
+        };
+        let before = stood_in();
+        // Each runs the two programs of one function.
+        (0..OPENINGS).for_each(|_| drop(File::open("/dev/null")));
+        match (before, stood_in()) {
+            (Ok(before), Ok(after)) if after.wrapping_sub(before) < OPENINGS => {}
+            (before, after) => {
+                warn!(
+                    ?before,
+                    ?after,
+                    "this kernel runs a program that came later after one that came before: calls that it skips are losses"
+                );
+                self.hung.retain(|hung| !is_second(&hung.program));
+            }
         }
     }
 

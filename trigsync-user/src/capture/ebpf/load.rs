@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, maps::MapData};
 use aya_obj::maps::bpf_map_def;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
-use trigsync_common::settings::Settings;
+use trigsync_common::{settings::Settings, values::SLOTS};
 
 use super::{
     layout::{Capabilities, Survey},
@@ -58,6 +58,7 @@ pub(super) fn load(settings: &Settings, limits: Limits, tier: Tier, ring_bytes: 
         deepest_walk: limits.deepest_walk,
         most_names: limits.most_names,
         typed_task: if is_kprobe { 0 } else { settings.typed_task },
+        second: if is_kprobe { 0 } else { settings.second },
         ..*settings
     };
     let patched;
@@ -73,6 +74,10 @@ pub(super) fn load(settings: &Settings, limits: Limits, tier: Tier, ring_bytes: 
     } else {
         patched = without_ring(OBJECT).map_err(|error| EbpfError::FileError { path: "trigsync.bpf.o".into(), error })?;
         object = &patched;
+    }
+    loader.map_max_entries("SCRATCH", if settings.second == 1 { 2 * SLOTS } else { SLOTS });
+    if settings.second == 0 {
+        loader.map_max_entries("RAN", 1);
     }
     if !is_kprobe {
         loader.map_max_entries("FLIGHT", 1);

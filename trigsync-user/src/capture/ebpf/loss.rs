@@ -26,6 +26,7 @@ struct Told {
     lost: u64,
     everything: u64,
     missed: u64,
+    stood_in: u64,
 }
 
 /// Watches the counts.
@@ -36,6 +37,7 @@ pub(super) struct Losses {
     /// What the kernel says of each program.
     programs: Vec<File>,
     flights: Flights,
+    second: Second,
     /// Records that the kernel told to have dropped from perf buffers.
     dropped: u64,
     /// Of these, those that the programs did not count.
@@ -49,10 +51,11 @@ impl Losses {
     pub fn new(kept: Option<Array<MapData, u64>>) -> Result<Self, MapError> {
         let mut told = Told::default();
         if let Some(kept) = &kept {
-            told = Told { lost: kept.get(&0, 0)?, everything: kept.get(&1, 0)?, missed: kept.get(&2, 0)? };
+            told = Told { lost: kept.get(&0, 0)?, everything: kept.get(&1, 0)?, missed: kept.get(&2, 0)?, stood_in: kept.get(&3, 0)? };
         }
         let flights = Flights::default();
-        Ok(Self { told, kept, programs: Vec::new(), flights, dropped: 0, uncounted: 0, refusals_are_heard: None })
+        let second = Second::default();
+        Ok(Self { told, kept, programs: Vec::new(), flights, second, dropped: 0, uncounted: 0, refusals_are_heard: None })
     }
 
     /// Counts that this map has room for.
@@ -88,14 +91,20 @@ impl Losses {
     pub fn check_all(&mut self, kernel: &mut Kernel, attached: Option<&Attached>, delivery: &mut Delivery<'_>) -> io::Result<()> {
         let probes = attached.and_then(Attached::missed_by_probes).transpose()?.unwrap_or(0);
         let missed = self.missed()? + probes;
+        // Read after the misses, because whoever stands in is counted after the miss.
+        let stood_in = kernel.maps.report().map_err(io::Error::other)?.stood_in;
         let told = self.told;
-        if missed > told.missed {
-            info!(calls = missed - told.missed, "calls were missed in the kernel: everything is marked");
+        let misses = missed.saturating_sub(told.missed);
+        let unseen = self.second.unseen(misses, stood_in.wrapping_sub(told.stood_in));
+        if unseen > 0 {
+            info!(calls = unseen, of = misses, "calls were missed in the kernel: everything is marked");
             delivery.lost(None);
+        } else if misses > 0 {
+            debug!(calls = misses, "calls were missed in the kernel, and seen by second programs");
         }
         // A directory may have been put in after its loss was seen.
         Self::tell_directories(kernel, delivery).map_err(io::Error::other)?;
-        self.keep(Told { missed, ..told });
+        self.keep(Told { missed, stood_in, ..told });
         Ok(())
     }
 
@@ -149,12 +158,29 @@ impl Losses {
         }
         self.told = told;
         if let Some(kept) = &mut self.kept {
-            for (at, count) in (0..).zip([told.lost, told.everything, told.missed]) {
+            for (at, count) in (0..).zip([told.lost, told.everything, told.missed, told.stood_in]) {
                 if let Err(error) = kept.set(at, count, 0) {
                     warn!(%error, "what was told will be told again after a restart");
                 }
             }
         }
+    }
+}
+
+/// Weighs the calls that were missed against those that a second program saw.
+#[derive(Debug, Default)]
+struct Second {
+    /// Of those that were seen at the last look, how many of whose misses were not yet counted then: to ask every program takes a while.
+    early: u64,
+}
+
+impl Second {
+    /// How many of `missed` calls nobody saw.
+    fn unseen(&mut self, missed: u64, seen: u64) -> u64 {
+        let unseen = missed.saturating_sub(seen + self.early);
+        // Not for longer than to the next look: where two programs told of one call, there is no miss to come.
+        self.early = seen.saturating_sub(missed);
+        unseen
     }
 }
 
@@ -172,6 +198,18 @@ mod tests {
     fn misses_are_read_where_they_are_counted() {
         assert_eq!(recursion_misses(b"prog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t12\nverified_insns:\t5\n"), 12);
         assert_eq!(recursion_misses(b"prog_type:\t2\n"), 0);
+    }
+
+    #[test]
+    fn what_a_second_program_saw_is_not_missed() {
+        let mut second = Second::default();
+        assert_eq!(second.unseen(5, 5), 0);
+        assert_eq!(second.unseen(3, 7), 0);
+        assert_eq!(second.unseen(4, 0), 0, "those that were seen before their miss was counted");
+        assert_eq!(second.unseen(1, 0), 1);
+        assert_eq!(second.unseen(0, 9), 0);
+        assert_eq!(second.unseen(0, 0), 0);
+        assert_eq!(second.unseen(2, 0), 2, "what was seen long ago makes up for nothing");
     }
 
     #[test]

@@ -25,6 +25,10 @@ use super::{
 };
 use crate::capture::{CaptureError, Tier};
 
+/// For probes on a kernel that preempts: while a thread has to wait in a program, the kernel skips those of all others on its processor.
+const UNSTEADY: &str = "preemption: under load calls may be missed, and each time everything is compared again (this kernel takes the \
+                        processor from threads within a program: PREEMPT lazy, full or RT)";
+
 impl Ebpf {
     /// Loads and attaches the programs of the best tier that this kernel takes, or goes on with a pinned capture that fits.
     pub fn new(options: &Options) -> Result<Self, CaptureError> {
@@ -99,6 +103,12 @@ impl Ebpf {
         start: Instant,
     ) -> Result<Self, CaptureError> {
         let (mut programs, mut attached, limits) = load_and_attach(survey, tier, options)?;
+        if survey.settings.second == 1 {
+            match tier {
+                Tier::EbpfKprobe => lacks.push(UNSTEADY.to_owned()),
+                _ => attached.check_order(&programs),
+            }
+        }
         let mut kernel_memory = load::kernel_memory(&programs);
         lacks.append(&mut attached.lacks);
         let mut told = None;
@@ -121,7 +131,7 @@ impl Ebpf {
         let maps =
             Maps::new(|name| programs.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })).map_err(map_failed)?;
         let mut losses = Losses::new(told).map_err(map_failed)?;
-        for hung in &attached.hung {
+        for hung in attached.hung.iter().filter(|hung| !attach::is_second(&hung.program)) {
             if let Some(fd) = programs.program(&hung.program).and_then(|program| program.fd().ok()) {
                 losses.watch(fd.as_fd()).map_err(|source| CaptureError::io("opening", Path::new("/proc/self/fdinfo"), source))?;
             }
@@ -163,7 +173,7 @@ impl Ebpf {
         let maps = Maps::new(|name| pins.map(name)).map_err(map_failed)?;
         let records = Records::ring(pins.map(EVENTS).map_err(map_failed)?).map_err(map_failed)?;
         let mut losses = Losses::new(Some(pins.told().map_err(map_failed)?)).map_err(map_failed)?;
-        for (_, program) in &programs {
+        for (_, program) in programs.iter().filter(|(name, _)| !attach::is_second(name)) {
             let fd = program.fd().map_err(|error| failed(io::Error::other(error)))?;
             losses.watch(fd.as_fd()).map_err(failed)?;
         }

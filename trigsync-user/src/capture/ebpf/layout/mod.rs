@@ -8,6 +8,7 @@
 pub mod capabilities;
 pub mod functions;
 pub mod hooks;
+mod preemption;
 mod probe;
 mod resolve;
 pub mod rights;
@@ -30,6 +31,7 @@ use trigsync_common::settings::Settings;
 pub use self::{
     capabilities::{Capabilities, Mask},
     functions::{Functions, Symbols},
+    preemption::interrupts_programs,
     resolve::resolve,
     rights::MissingRight,
     types::{Absence, Types},
@@ -174,7 +176,9 @@ pub fn survey(btf: Option<&Path>, mask: Option<Mask>) -> Result<Survey, LayoutEr
         Some(refusal) => format!("the kernel refused a trial ({})", refusal.answer),
         None => "this kernel does not have it".to_owned(),
     });
-    let (settings, missing) = resolve(&release, &types, &functions, capabilities)?;
+    let (mut settings, missing) = resolve(&release, &types, &functions, capabilities)?;
+    // Kernels that do not count do not skip either.
+    settings.second = u64::from(capabilities.contains(Capabilities::RECURSION_COUNT) && interrupts_programs());
     lacks.extend(missing);
     Ok(Survey { release, settings, functions, capabilities, lacks })
 }

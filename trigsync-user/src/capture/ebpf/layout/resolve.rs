@@ -95,6 +95,8 @@ pub fn resolve(
     resolver.complete_groups();
     resolver.settings.mode_created = if capabilities.contains(Capabilities::MODE_CREATED) { MODE_CREATED } else { 0 };
     resolver.settings.typed_task = u64::from(capabilities.contains(Capabilities::TYPED_TASK));
+    // Not a matter of types; the survey sets it.
+    resolver.settings.second = 0;
     resolver.settings.ring = u64::from(capabilities.contains(Capabilities::RING_BUFFER));
     Ok((resolver.settings, resolver.lacks))
 }
