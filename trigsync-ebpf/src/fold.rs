@@ -36,7 +36,7 @@ impl Identity {
         // SAFETY: a word of a map's value; the daemon replaces it.
         let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
         // An address is used again: the inode's number and the name tell whether it is still the same file.
-        let file = mix(mix(address::<R>(control, dentry)) ^ R::u64(inode + settings::inode_number()));
+        let file = mix(mix(address::<R>(control, dentry)) ^ R::u64::<settings::inode_number>(inode));
         Self { place: (file >> 48) as u32 & (PLACES - 1), digest: mix(mix(file ^ walk::name_hash::<R>(dentry)) ^ epoch) & !TOLD }
     }
 
@@ -72,13 +72,13 @@ impl Identity {
 
 /// Spreads a number over all bits; different numbers stay different.
 #[inline(always)]
-fn mix(number: u64) -> u64 {
+pub fn mix(number: u64) -> u64 {
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (number ^ number >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }
 
 /// What tells addresses apart, as a number: the verifier allows no arithmetic with a pointer, except to subtract another.
 #[inline(always)]
-fn address<R: Reader>(control: &Control, dentry: u64) -> u64 {
+pub fn address<R: Reader>(control: &Control, dentry: u64) -> u64 {
     if R::TYPED { unknown(dentry.wrapping_sub(core::ptr::from_ref(control) as u64)) } else { dentry }
 }

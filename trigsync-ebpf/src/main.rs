@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch)]
 
 mod context;
+mod elsewhere;
 mod files;
 mod flight;
 mod fold;

@@ -7,6 +7,7 @@ use aya_ebpf::{
 use trigsync_common::values::{Control, Excluded, Flight, LostDirectory, LostKey, Report, Root, RootKey, SLOTS, Thread};
 
 use crate::{
+    elsewhere,
     files::Creating,
     fold::PLACES,
     names::{OldName, RenameKey},
@@ -28,6 +29,10 @@ pub static ROOTS: HashMap<RootKey, Root> = HashMap::with_max_entries(4096, 0);
 
 #[map]
 pub static EXCLUDED: HashMap<Excluded, u32> = HashMap::with_max_entries(1024, 0);
+
+/// Directories outside every root, see [`elsewhere`](crate::elsewhere).
+#[map]
+pub static ELSEWHERE: Array<u64> = Array::with_max_entries(elsewhere::PLACES, 0);
 
 /// What was told in which epoch, see [`fold`](crate::fold).
 #[map]

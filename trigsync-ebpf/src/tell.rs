@@ -10,6 +10,7 @@ use trigsync_common::{
 };
 
 use crate::{
+    elsewhere::Note,
     fold::Identity,
     maps::{CONTROL, EVENTS, LOST, REPORT},
     own,
@@ -38,6 +39,8 @@ pub struct Change {
     pub first: Option<First>,
     /// To be silent when it was told before.
     pub identity: Option<Identity>,
+    /// To be silent when it is outside every root once more.
+    pub note: Option<Note>,
 }
 
 /// Tells a change at `dentry`, if that is below a root.
@@ -67,8 +70,11 @@ fn tell_here<R: Reader>(context: *mut c_void, control: &Control, dentry: u64, ch
     let found = scratch.found.get();
     if found == Found::TOO_DEEP {
         lose_everything();
-    } else if found != Found::ELSEWHERE
-        && let Some(ops) = wanted_ops(control, found, change.ops)
+    } else if found == Found::ELSEWHERE {
+        if let Some(note) = change.note {
+            note.set();
+        }
+    } else if let Some(ops) = wanted_ops(control, found, change.ops)
         && walk::spell::<R>(scratch, control, dentry, change.first, ops)
     {
         if !send(context, scratch) {

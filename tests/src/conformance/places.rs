@@ -35,7 +35,22 @@ pub const CASES: &[Row] = &[
     ("what a mount inside the root covers is not told, and is when uncovered", covered),
     ("by the kernel's NFS server", nfs),
     ("a root given through a symbolic link, with a slash, as `.`", other_spellings),
+    ("a directory that was written to before it was watched", written_before),
 ];
+
+fn written_before(b: &mut Bench<'_>) -> Result<(), Fault> {
+    let inner = b.outside.join("d/inner");
+    fs::create_dir_all(&inner)?;
+    for name in ["f", "g"] {
+        fs::write(inner.join(name), "1")?;
+    }
+    b.expect_nothing()?;
+    b.arm(&b.outside.clone())?;
+    fs::write(inner.join("f"), "2")?;
+    fs::remove_file(inner.join("g"))?;
+    fs::write(inner.join("h"), "")?;
+    b.expect(&[E("d/inner/f"), E("d/inner/g"), E("d/inner/h")])
+}
 
 /// A mount that is taken away with its guard.
 pub struct Mounted(PathBuf);

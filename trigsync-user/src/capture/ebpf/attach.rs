@@ -124,6 +124,9 @@ fn programs(survey: &Survey, tier: Tier, hook: &Hook) -> Vec<String> {
     first.iter().map(|name| format!("{SECOND}{name}")).chain(first.clone()).collect()
 }
 
+/// What sees the removal of a directory where `vfs_rmdir` is not called as a function. They run with every name that is removed.
+const INSTEAD_OF_RMDIR: [&str; 2] = ["shrink_dcache_parent", "d_delete"];
+
 /// Whether a program only stands in for another.
 pub(super) fn is_second(program: &str) -> bool {
     program.starts_with(SECOND)
@@ -247,7 +250,21 @@ impl Attached {
         done.map(Some).map_err(|error| Failure::of(&error))
     }
 
-    /// Takes off what hangs at a function of which a part failed.
+    /// Takes off what stands for a function that turned out to run its own programs. Returns the names of what was taken off.
+    pub fn spare(&mut self, ebpf: &mut Ebpf) -> Vec<String> {
+        let runs = |name: &str| ebpf.program(name).and_then(|program| program.info().ok()).is_some_and(|info| info.run_count() > 0);
+        if !["fexit_vfs_rmdir", "kretprobe_vfs_rmdir"].into_iter().any(runs) {
+            return Vec::new();
+        }
+        let spared = |hung: &&Hung| INSTEAD_OF_RMDIR.contains(&hung.function);
+        let names = self.hung.iter().filter(spared).map(|hung| hung.program.clone()).collect();
+        for function in INSTEAD_OF_RMDIR {
+            self.detach(ebpf, function);
+        }
+        names
+    }
+
+    /// Takes off what hangs at a function of which a part failed, or that is of no use.
     fn detach(&mut self, ebpf: &mut Ebpf, function: &str) {
         for hung in self.hung.extract_if(.., |hung| hung.function == function) {
             let name = hung.program;

@@ -76,7 +76,7 @@ pub struct Ebpf {
 struct Hold {
     /// Before the programs: a probe goes before what hangs at it.
     attached: Option<Attached>,
-    _programs: Option<aya::Ebpf>,
+    programs: Option<aya::Ebpf>,
     taken_over: Vec<FExit>,
 }
 

@@ -135,6 +135,16 @@ impl Pins {
         fs::create_dir_all(&self.base)
     }
 
+    /// Takes single programs out of the capture that is there.
+    pub fn forget(&self, programs: &[String]) -> io::Result<()> {
+        for program in programs {
+            for part in [LINKS, PROGRAMS] {
+                fs::remove_file(self.place.join(part).join(program))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Pins a capture that was just attached.
     pub fn install(&self, ebpf: &mut Ebpf, attached: &mut Attached) -> io::Result<()> {
         let building = self.base.join("building");

@@ -288,6 +288,8 @@ impl Roots {
     fn apply(&mut self, kernel: &mut Kernel) -> Result<(), CaptureError> {
         let wanted = places::arrange(&self.views, &self.watched);
         let found = self.slots.apply(kernel, wanted).map_err(map_failed)?;
+        // After all of it, and on its own: what the programs noted to be outside every root counts in this epoch only.
+        kernel.raise_epoch().map_err(map_failed)?;
         self.later.extend(found.into_iter().map(|(slot, kept)| Later::Kept(slot, kept)));
         Ok(())
     }

@@ -2,8 +2,12 @@
 
 use std::{io, os::fd::AsFd as _, path::Path, time::Instant};
 
-use aya::{EbpfError, maps::MapError};
-use tracing::{info, warn};
+use aya::{
+    EbpfError,
+    maps::MapError,
+    sys::{Stats, enable_stats},
+};
+use tracing::{debug, info, warn};
 
 use super::{
     Ebpf, Hold, Options,
@@ -138,7 +142,7 @@ impl Ebpf {
         }
         let kernel = Kernel::new(maps).map_err(map_failed)?;
         let roots = Roots::new(Slots::default())?;
-        let hold = Hold { attached: Some(attached), _programs: Some(programs), taken_over: Vec::new() };
+        let hold = Hold { attached: Some(attached), programs: Some(programs), taken_over: Vec::new() };
         let armed_in = start.elapsed();
         info!(%tier, ?armed_in, ?limits, kernel_memory, "programs attached");
         let mut taken = Self {
@@ -157,11 +161,22 @@ impl Ebpf {
             path: Vec::new(),
             hold,
         };
+        let counting = enable_stats(Stats::RunTime);
         if let Err(error) = trial::run(&mut taken) {
             if let Some(Err(error)) = pins.map(Pins::clear) {
                 warn!(%error, "taking a capture away that does not work");
             }
             return Err(error);
+        }
+        // Without a count, which came with 5.8, they stay.
+        if counting.is_ok()
+            && let Hold { attached: Some(attached), programs: Some(programs), .. } = &mut taken.hold
+        {
+            let spared = attached.spare(programs);
+            debug!(?spared, "not needed here");
+            if let Some(Err(error)) = pins.map(|pins| pins.forget(&spared)) {
+                warn!(%error, ?spared, "taking programs away that are not needed");
+            }
         }
         Ok(taken)
     }
@@ -200,7 +215,7 @@ impl Ebpf {
             thorough: true,
             name: Vec::new(),
             path: Vec::new(),
-            hold: Hold { attached: None, _programs: None, taken_over },
+            hold: Hold { attached: None, programs: None, taken_over },
         })
     }
 }
