@@ -6,10 +6,6 @@
 /// The value of a setting for which this kernel has none.
 pub const ABSENT: u64 = u64::MAX;
 
-/// In a load whose offset is a setting, the compiler's number in the offset's place: this for the first setting, one more for each further one.
-/// Nothing else that the programs load lies that far from its address.
-pub const FIRST_PLACE: i16 = 0x7c00;
-
 /// Hands the list of settings to another macro, as `/// text` `field` `= "NAME", NAME;` for each.
 #[macro_export]
 macro_rules! for_each_setting {

@@ -23,24 +23,23 @@ pub const PLACES: u32 = 1 << 13;
 #[derive(Clone, Copy)]
 pub struct Note {
     place: u32,
+    /// 0 where there is none.
+    generation: u32,
     digest: u64,
 }
 
 impl Note {
-    /// Of the directory that `dentry` is in; none where there can be no note. `dentry` is no directory.
+    /// Of the directory that `dentry` is in. `dentry` is no directory.
     #[inline(always)]
     pub fn of<R: Reader>(control: &Control, dentry: u64) -> Self {
-        let directory = R::u64::<settings::dentry_parent>(dentry);
-        let inode = R::u64::<settings::dentry_inode>(directory);
-        let number = R::u64::<settings::inode_number>(inode);
-        let generation = R::u32::<settings::inode_generation>(inode);
-        if generation == 0 {
-            return Self { place: 0, digest: 0 };
-        }
+        let directory = R::u64(dentry + settings::dentry_parent());
+        let inode = R::u64(directory + settings::dentry_inode());
+        let number = R::u64(inode + settings::inode_number());
+        let generation = R::u32(inode + settings::inode_generation());
         // SAFETY: a word of a map's value; the daemon replaces it. Read before the walk.
         let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
-        let place = mix(address::<R>(control, directory) ^ number.rotate_left(32));
-        Self { place: (place >> 48) as u32 & (PLACES - 1), digest: (place ^ u64::from(generation) ^ epoch << 32) | 1 }
+        let place = mix(address::<R>(control, directory) ^ number << 32);
+        Self { place: (place >> 48) as u32 & (PLACES - 1), generation, digest: place ^ u64::from(generation) ^ epoch << 32 }
     }
 
     /// Whether the directory was found to be outside every root.
@@ -48,13 +47,13 @@ impl Note {
     pub fn is_set(&self) -> bool {
         let Some(note) = ELSEWHERE.get_ptr(self.place) else { return false };
         // SAFETY: a word of a map's value.
-        self.digest != 0 && unsafe { note.read_volatile() } == self.digest
+        unsafe { note.read_volatile() == self.digest }
     }
 
     /// It is.
     #[inline(always)]
     pub fn set(&self) {
-        if self.digest != 0
+        if self.generation != 0
             && let Some(note) = ELSEWHERE.get_ptr_mut(self.place)
         {
             // SAFETY: a word of a map's value. Whoever sets it meanwhile wins or loses as a whole.

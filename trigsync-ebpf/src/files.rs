@@ -74,8 +74,8 @@ fn was_about_to_create(dentry: u64) -> bool {
 pub fn opened<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
     // Not `control()`: roots are learned before any is watched.
     let Some(control) = crate::maps::CONTROL.get(0) else { return };
-    let inode = R::u64::<settings::file_inode>(file);
-    let mode = R::u16::<settings::inode_mode>(inode) & TYPE;
+    let inode = R::u64(file + settings::file_inode());
+    let mode = R::u16(inode + settings::inode_mode()) & TYPE;
     if mode == DIRECTORY && control.learner != 0 {
         return learn::learn::<R>(inode);
     }
@@ -83,14 +83,14 @@ pub fn opened<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
         return;
     }
     let created = settings::mode_created();
-    if created != 0 && u64::from(R::u32::<settings::file_mode>(file)) & created == 0 {
+    if created != 0 && u64::from(R::u32(file + settings::file_mode())) & created == 0 {
         return;
     }
-    let device = R::u32::<settings::sb_device>(R::u64::<settings::inode_sb>(inode));
+    let device = R::u32(R::u64(inode + settings::inode_sb()) + settings::sb_device());
     if !walk::perhaps_watched(control, device) {
         return;
     }
-    let dentry = R::u64::<settings::file_dentry>(file);
+    let dentry = R::u64(file + settings::file_dentry());
     if created == 0 && !was_about_to_create(dentry) {
         return;
     }
@@ -100,38 +100,38 @@ pub fn opened<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
 /// Whether a file is open for writing.
 #[inline(always)]
 pub fn is_writable<R: Reader>(file: u64) -> bool {
-    R::u32::<settings::file_mode>(file) & MODE_WRITE != 0
+    R::u32(file + settings::file_mode()) & MODE_WRITE != 0
 }
 
 /// Whether an inode is a regular file's.
 #[inline(always)]
 pub fn is_regular<R: Reader>(inode: u64) -> bool {
-    R::u16::<settings::inode_mode>(inode) & TYPE == REGULAR
+    R::u16(inode + settings::inode_mode()) & TYPE == REGULAR
 }
 
 /// A regular file's contents were changed through an open file.
 #[inline(always)]
 pub fn written<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
     let Some(control) = control() else { return };
-    let inode = R::u64::<settings::file_inode>(file);
+    let inode = R::u64(file + settings::file_inode());
     if !is_regular::<R>(inode) {
         return;
     }
-    let device = R::u32::<settings::sb_device>(R::u64::<settings::inode_sb>(inode));
+    let device = R::u32(R::u64(inode + settings::inode_sb()) + settings::sb_device());
     if walk::perhaps_watched(control, device) {
         return changed::<R>(context, control, file, inode, device, slot, ops::WRITE);
     }
     if slot.is_of(Slot::Splice) {
         // An overlay hands on its own open of the file below, which shows the overlay's name.
-        names::attributes::<R>(context, R::u64::<settings::file_dentry>(file), slot, ops::WRITE);
+        names::attributes::<R>(context, R::u64(file + settings::file_dentry()), slot, ops::WRITE);
     }
 }
 
 /// A file's time is updated, which is how a store to a clean page of a shared mapping shows. Ordinary writes are told after they are done.
 #[inline(always)]
 pub fn updated_time<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
-    let mapping = R::u64::<settings::file_mapping>(file);
-    if R::u32::<settings::mapping_writable>(mapping) as i32 > 0 {
+    let mapping = R::u64(file + settings::file_mapping());
+    if R::u32(mapping + settings::mapping_writable()) as i32 > 0 {
         written::<R>(context, file, slot);
     }
 }
@@ -143,11 +143,11 @@ pub fn closed<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
         return;
     }
     let Some(control) = control() else { return };
-    let inode = R::u64::<settings::file_inode>(file);
+    let inode = R::u64(file + settings::file_inode());
     if !is_regular::<R>(inode) {
         return;
     }
-    let device = R::u32::<settings::sb_device>(R::u64::<settings::inode_sb>(inode));
+    let device = R::u32(R::u64(inode + settings::inode_sb()) + settings::sb_device());
     if walk::perhaps_watched(control, device) {
         changed::<R>(context, control, file, inode, device, slot, ops::CLOSE_WRITE);
     }
@@ -157,13 +157,13 @@ pub fn closed<R: Reader>(context: *mut c_void, file: u64, slot: Slot) {
 /// a read could have.
 #[inline(always)]
 pub fn is_write<R: Reader>(kiocb: u64) -> bool {
-    R::u32::<settings::kiocb_flags>(kiocb) & (1 << 6 | 1 << 18) != 0
+    R::u32(kiocb + settings::kiocb_flags()) & (1 << 6 | 1 << 18) != 0
 }
 
 #[inline(always)]
 fn changed<R: Reader>(context: *mut c_void, control: &Control, file: u64, inode: u64, device: u32, slot: Slot, ops: u16) {
-    let dentry = R::u64::<settings::file_dentry>(file);
-    let is_named = R::u64::<settings::dentry_inode>(dentry) == inode && R::u64::<settings::dentry_hashed>(dentry) != 0;
+    let dentry = R::u64(file + settings::file_dentry());
+    let is_named = R::u64(dentry + settings::dentry_inode()) == inode && R::u64(dentry + settings::dentry_hashed()) != 0;
     if is_named {
         let note = Note::of::<R>(control, dentry);
         if note.is_set() {
@@ -178,7 +178,7 @@ fn changed<R: Reader>(context: *mut c_void, control: &Control, file: u64, inode:
     // An overlay's own open of a file below it, which shows the overlay's name; a file without a name that was given one since; a name
     // that was removed.
     let dentry = walk::alias(inode);
-    if dentry != 0 && Probed::u64::<settings::dentry_hashed>(dentry) != 0 {
+    if dentry != 0 && Probed::u64(dentry + settings::dentry_hashed()) != 0 {
         let identity = Identity::of::<Probed>(control, dentry, inode);
         if !identity.is_told(ops) {
             tell::<Probed>(context, control, dentry, &Change { slot, ops, device, first: None, identity: Some(identity), note: None });

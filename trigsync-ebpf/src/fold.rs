@@ -36,7 +36,7 @@ impl Identity {
         // SAFETY: a word of a map's value; the daemon replaces it.
         let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
         // An address is used again: the inode's number and the name tell whether it is still the same file.
-        let file = mix(mix(address::<R>(control, dentry)) ^ R::u64::<settings::inode_number>(inode));
+        let file = mix(mix(address::<R>(control, dentry)) ^ R::u64(inode + settings::inode_number()));
         Self { place: (file >> 48) as u32 & (PLACES - 1), digest: mix(mix(file ^ walk::name_hash::<R>(dentry)) ^ epoch) & !TOLD }
     }
 

@@ -24,7 +24,7 @@ pub fn learn<R: Reader>(inode: u64) {
         learner.write_volatile(0);
     }
     let Some(report) = REPORT.get_ptr_mut(0) else { return };
-    let device = R::u32::<settings::sb_device>(R::u64::<settings::inode_sb>(inode));
+    let device = R::u32(R::u64(inode + settings::inode_sb()) + settings::sb_device());
     let directory = walk::key::<R>(inode, device);
     // SAFETY: one thread at a time asks, and it is this one.
     unsafe {

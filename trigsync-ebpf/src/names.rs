@@ -67,7 +67,7 @@ pub fn named<R: Reader>(context: *mut c_void, dentry: u64, slot: Slot, ops: u16)
 /// What a change of attributes stands for; 0 where nothing of it is mirrored, such as the time of access alone.
 #[inline(always)]
 pub fn attribute_ops<R: Reader>(iattr: u64) -> u16 {
-    let valid = R::u32::<settings::iattr_valid>(iattr);
+    let valid = R::u32(iattr + settings::iattr_valid());
     if valid & SIZE != 0 {
         ops::WRITE
     } else if valid & ATTRIBUTES != 0 {
@@ -85,7 +85,7 @@ pub fn attributes<R: Reader>(context: *mut c_void, dentry: u64, slot: Slot, ops:
     if !walk::perhaps_watched(control, device) {
         return;
     }
-    let inode = R::u64::<settings::dentry_inode>(dentry);
+    let inode = R::u64(dentry + settings::dentry_inode());
     if inode == 0 {
         return;
     }
@@ -98,8 +98,8 @@ pub fn attributes<R: Reader>(context: *mut c_void, dentry: u64, slot: Slot, ops:
 /// What a name adds to the ops of its rename.
 #[inline(always)]
 fn kind<R: Reader>(dentry: u64) -> u16 {
-    let inode = R::u64::<settings::dentry_inode>(dentry);
-    if inode != 0 && R::u16::<settings::inode_mode>(inode) & TYPE == DIRECTORY { ops::DIRECTORY | ops::TREE } else { 0 }
+    let inode = R::u64(dentry + settings::dentry_inode());
+    if inode != 0 && R::u16(inode + settings::inode_mode()) & TYPE == DIRECTORY { ops::DIRECTORY | ops::TREE } else { 0 }
 }
 
 /// The file system has removed a directory; the kernel still knows its name.
@@ -135,17 +135,17 @@ pub fn about_to_rename<R: Reader>(rename: Rename, slot: Slot) {
     }
     let Some(scratch) = crate::scratch::take(slot) else { return };
     let string = rename.old + settings::dentry_name();
-    let length = R::u32::<settings::qstr_length>(string) & (NAME as u32 - 1);
+    let length = R::u32(string + settings::qstr_length()) & (NAME as u32 - 1);
     // The path's memory serves as the value's: both begin aligned.
     let old = (&raw mut scratch.path).cast::<OldName>();
     // SAFETY: the scratch is larger than an old name, and nobody else uses it; the helper checks what it reads.
     unsafe {
-        (*old).directory = R::u64::<settings::dentry_parent>(rename.old);
+        (*old).directory = R::u64(rename.old + settings::dentry_parent());
         (*old).new = rename.new;
         (*old).ops = kind::<R>(rename.old);
         (*old).new_ops = kind::<R>(rename.new);
         (*old).length = length;
-        bpf_probe_read_kernel((&raw mut (*old).name).cast(), length, R::u64::<settings::qstr_name>(string) as *const c_void);
+        bpf_probe_read_kernel((&raw mut (*old).name).cast(), length, R::u64(string + settings::qstr_name()) as *const c_void);
         let key = RenameKey { thread: bpf_get_current_pid_tgid(), dentry: rename.old };
         // Without an entry the return finds none, and counts a loss.
         let _ = RENAMES.insert(&key, &*old, 0);
@@ -167,7 +167,7 @@ pub fn renamed<R: Reader>(context: *mut c_void, dentry: u64, slot: Slot, worked:
         match unsafe { RENAMES.get(&key) } {
             Some(old) => {
                 // The other name is found by lookups again only where the two were exchanged; else nothing is left of the old one.
-                let is_exchange = Probed::u64::<settings::dentry_hashed>(old.new) != 0;
+                let is_exchange = Probed::u64(old.new + settings::dentry_hashed()) != 0;
                 let left = if is_exchange { old.new_ops } else { old.ops };
                 let first = First { name: (&raw const old.name) as u64, length: old.length };
                 let change = Change { slot, ops: ops::MOVED_FROM | left, device, first: Some(first), identity: None, note: None };

@@ -29,10 +29,10 @@ pub fn is_own(control: &Control) -> bool {
 #[inline(always)]
 fn descends<R: Reader>(control: &Control, mut task: u64) -> bool {
     for _ in 0..GENERATIONS {
-        if R::u32::<settings::task_process>(task) == control.owner {
+        if R::u32(task + settings::task_process()) == control.owner {
             return started::<R>(task) == control.owner_started;
         }
-        task = R::u64::<settings::task_parent>(task);
+        task = R::u64(task + settings::task_parent());
         if task == 0 {
             return false;
         }
@@ -43,5 +43,5 @@ fn descends<R: Reader>(control: &Control, mut task: u64) -> bool {
 /// When the process of a thread began.
 #[inline(always)]
 pub fn started<R: Reader>(task: u64) -> u64 {
-    R::u64::<settings::task_started>(R::u64::<settings::task_leader>(task))
+    R::u64(R::u64(task + settings::task_leader()) + settings::task_started())
 }

@@ -33,11 +33,11 @@ fn enter_name(regs: *mut pt_regs, dentry: u64, slot: Slot, ops: u16) {
 #[inline(always)]
 fn enter_file(regs: *mut pt_regs, file: u64, slot: Slot) {
     let Some(control) = control() else { return };
-    let inode = Probed::u64::<settings::file_inode>(file);
-    let device = Probed::u32::<settings::sb_device>(Probed::u64::<settings::inode_sb>(inode));
+    let inode = Probed::u64(file + settings::file_inode());
+    let device = Probed::u32(Probed::u64(inode + settings::inode_sb()) + settings::sb_device());
     // As in `files::written`.
     let is_shown_elsewhere =
-        || slot.is_of(Slot::Splice) && walk::perhaps_watched(control, walk::device::<Probed>(Probed::u64::<settings::file_dentry>(file)));
+        || slot.is_of(Slot::Splice) && walk::perhaps_watched(control, walk::device::<Probed>(Probed::u64(file + settings::file_dentry())));
     if (walk::perhaps_watched(control, device) || is_shown_elsewhere()) && files::is_regular::<Probed>(inode) {
         flight::enter(stack(regs), slot, file, ops::WRITE);
     }
@@ -98,7 +98,7 @@ fn kprobe_vfs_rename(context: ProbeContext) -> u32 {
     let regs = context.regs;
     let rename = if settings::rename_arguments() == 1 {
         let data = register(regs, 0);
-        Rename { old: Probed::u64::<settings::rename_old>(data), new: Probed::u64::<settings::rename_new>(data) }
+        Rename { old: Probed::u64(data + settings::rename_old()), new: Probed::u64(data + settings::rename_new()) }
     } else {
         Rename { old: register(regs, 1), new: register(regs, 3) }
     };
@@ -190,7 +190,7 @@ write!(kprobe_vfs_fallocate, kretprobe_vfs_fallocate, Allocate, 0, is_zero);
 
 #[kprobe]
 fn kprobe_io_write(context: ProbeContext) -> u32 {
-    let file = Probed::u64::<settings::request_file>(register(context.regs, 0));
+    let file = Probed::u64(register(context.regs, 0) + settings::request_file());
     if files::is_writable::<Probed>(file) {
         enter_file(context.regs, file, Slot::RingWrite);
     }
@@ -212,7 +212,7 @@ macro_rules! complete {
         fn $program(context: ProbeContext) -> u32 {
             let kiocb = register(context.regs, 0);
             if files::is_write::<Probed>(kiocb) {
-                files::written::<Probed>(context.regs.cast(), Probed::u64::<settings::kiocb_file>(kiocb), Slot::$slot);
+                files::written::<Probed>(context.regs.cast(), Probed::u64(kiocb + settings::kiocb_file()), Slot::$slot);
             }
             0
         }

@@ -1,21 +1,19 @@
 //! Two ways to read the kernel's memory.
 
-use core::{arch::asm, ffi::c_void};
+use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
-use crate::settings::Field;
-
-/// Reads a field of the structure at an address; what cannot be read is 0.
+/// Reads at an address; what cannot be read is 0.
 ///
 /// Every method is safe to call with any address: the verifier turns a bad [`Typed`] load into 0 by an exception table and proves its type,
 /// and the helper behind [`Probed`] checks.
 pub trait Reader {
     /// Whether addresses carry a type that the verifier follows.
     const TYPED: bool;
-    fn u64<F: Field>(address: u64) -> u64;
-    fn u32<F: Field>(address: u64) -> u32;
-    fn u16<F: Field>(address: u64) -> u16;
+    fn u64(address: u64) -> u64;
+    fn u32(address: u64) -> u32;
+    fn u16(address: u64) -> u16;
 }
 
 /// A plain load through a pointer whose type the verifier knows: one instruction. For trampolines.
@@ -30,19 +28,9 @@ macro_rules! loads {
             const TYPED: bool = true;
 
             $(#[inline(always)]
-            fn $width<F: Field>(address: u64) -> $width {
-                let value: u64;
-                // SAFETY: see the trait. The daemon puts the field's offset in the place of the number.
-                unsafe {
-                    asm!(
-                        concat!("{value} = *(", stringify!($width), " *)({address} + {place})"),
-                        value = out(reg) value,
-                        address = in(reg) address,
-                        place = const F::PLACE,
-                        options(nostack, readonly, preserves_flags)
-                    );
-                }
-                value as $width
+            fn $width(address: u64) -> $width {
+                // SAFETY: see the trait.
+                unsafe { core::ptr::read_volatile(address as *const $width) }
             })*
         }
 
@@ -50,11 +38,10 @@ macro_rules! loads {
             const TYPED: bool = false;
 
             $(#[inline(always)]
-            fn $width<F: Field>(address: u64) -> $width {
+            fn $width(address: u64) -> $width {
                 let mut value: $width = 0;
-                let from = (address + F::offset()) as *const c_void;
                 // SAFETY: the helper fills in zeros where it cannot read. Not to look at its answer spares the verifier a path at each read.
-                unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<$width>() as u32, from) };
+                unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<$width>() as u32, address as *const c_void) };
                 value
             })*
         }

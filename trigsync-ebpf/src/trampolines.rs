@@ -95,7 +95,7 @@ fn is_error(pointer: u64) -> bool {
 fn rename(context: *mut c_void) -> Rename {
     if settings::rename_arguments() == 1 {
         let data = argument(context, 0);
-        Rename { old: Typed::u64::<settings::rename_old>(data), new: Typed::u64::<settings::rename_new>(data) }
+        Rename { old: Typed::u64(data + settings::rename_old()), new: Typed::u64(data + settings::rename_new()) }
     } else {
         Rename { old: argument(context, 1), new: argument(context, 3) }
     }
@@ -159,7 +159,7 @@ write!(fexit_vfs_fallocate, second_fexit_vfs_fallocate, Allocate, 0, 4, is_zero)
 
 // Whatever it returns: what it left to others, they complete or try again.
 after!(fexit_io_write, second_fexit_io_write, RingWrite, |context, slot| {
-    let file = Typed::u64::<settings::request_file>(argument(context, 0));
+    let file = Typed::u64(argument(context, 0) + settings::request_file());
     if files::is_writable::<Typed>(file) {
         files::written::<Typed>(context, file, slot);
     }
@@ -171,7 +171,7 @@ macro_rules! complete {
         before!($first, $second, $slot, |context, slot| {
             let kiocb = argument(context, 0);
             if files::is_write::<Typed>(kiocb) {
-                files::written::<Typed>(context, Typed::u64::<settings::kiocb_file>(kiocb), slot);
+                files::written::<Typed>(context, Typed::u64(kiocb + settings::kiocb_file()), slot);
             }
         });
     };

@@ -61,7 +61,7 @@ impl Found {
 /// Device number of a `dentry`'s file system.
 #[inline(always)]
 pub fn device<R: Reader>(dentry: u64) -> u32 {
-    R::u32::<settings::sb_device>(R::u64::<settings::dentry_sb>(dentry))
+    R::u32(R::u64(dentry + settings::dentry_sb()) + settings::sb_device())
 }
 
 /// Whether anything on the file system of this number may be watched.
@@ -73,23 +73,23 @@ pub fn perhaps_watched(control: &Control, device: u32) -> bool {
 /// What the kernel calls a directory.
 #[inline(always)]
 pub fn key<R: Reader>(inode: u64, device: u32) -> RootKey {
-    RootKey { inode: R::u64::<settings::inode_number>(inode), device, generation: R::u32::<settings::inode_generation>(inode) }
+    RootKey { inode: R::u64(inode + settings::inode_number()), device, generation: R::u32(inode + settings::inode_generation()) }
 }
 
 /// Looks for the nearest root at or above `dentry`. What it finds goes into the scratch, see there.
 #[inline(always)]
 pub fn climb<R: Reader>(scratch: &mut Scratch, control: &Control, device: u32, mut dentry: u64) {
     let mut below = 0;
-    if R::u64::<settings::dentry_inode>(dentry) == 0 {
+    if R::u64(dentry + settings::dentry_inode()) == 0 {
         // A name that was removed. Only the last one can be.
-        dentry = R::u64::<settings::dentry_parent>(dentry);
+        dentry = R::u64(dentry + settings::dentry_parent());
         below = 1;
     }
     scratch.found.set(Found::TOO_DEEP);
     let mut turns = Turns::up_to(settings::deepest_walk());
     while let Some(step) = turns.next() {
-        let inode = R::u64::<settings::dentry_inode>(dentry);
-        if control.inodes & bit(R::u64::<settings::inode_number>(inode)) != 0 {
+        let inode = R::u64(dentry + settings::dentry_inode());
+        if control.inodes & bit(R::u64(inode + settings::inode_number())) != 0 {
             // Not on the stack: a slot that is written on one way only is a difference that the verifier follows to the end.
             scratch.key = key::<R>(inode, device);
             // SAFETY: the daemon may replace the value meanwhile, and either is right.
@@ -105,7 +105,7 @@ pub fn climb<R: Reader>(scratch: &mut Scratch, control: &Control, device: u32, m
                 break;
             }
         }
-        let parent = R::u64::<settings::dentry_parent>(dentry);
+        let parent = R::u64(dentry + settings::dentry_parent());
         if parent == dentry {
             scratch.found.set(Found::ELSEWHERE);
             break;
@@ -139,18 +139,18 @@ pub fn spell<R: Reader>(scratch: &mut Scratch, control: &Control, mut dentry: u6
             return false;
         }
         append(scratch, name, length);
-        dentry = R::u64::<settings::dentry_parent>(dentry);
+        dentry = R::u64(dentry + settings::dentry_parent());
         scratch.depth.set(scratch.depth.get() - 1);
     }
     scratch.leaf.set(scratch.length.get());
-    let parent = R::u64::<settings::dentry_parent>(dentry);
+    let parent = R::u64(dentry + settings::dentry_parent());
     scratch.directory = LostKey { directory: dentry, parent, name: name_hash::<R>(dentry) };
     let most = settings::most_names();
     if scratch.depth.get() > most {
         // What changed lies deeper than there is room to tell: the ancestor from which the names fit.
         let mut turns = Turns::up_to(settings::deepest_walk());
         while turns.next().is_some() && scratch.depth.get() > most {
-            dentry = R::u64::<settings::dentry_parent>(dentry);
+            dentry = R::u64(dentry + settings::dentry_parent());
             scratch.depth.set(scratch.depth.get() - 1);
         }
         forget_descendants(scratch);
@@ -166,7 +166,7 @@ pub fn spell<R: Reader>(scratch: &mut Scratch, control: &Control, mut dentry: u6
             forget_descendants(scratch);
         }
         append(scratch, name, length);
-        dentry = R::u64::<settings::dentry_parent>(dentry);
+        dentry = R::u64(dentry + settings::dentry_parent());
     }
     scratch.header.length = scratch.length.get() as u32;
     true
@@ -184,7 +184,7 @@ fn forget_descendants(scratch: &mut Scratch) {
 #[inline(always)]
 fn name<R: Reader>(dentry: u64) -> (u64, u32) {
     let string = dentry + settings::dentry_name();
-    (R::u64::<settings::qstr_name>(string), R::u32::<settings::qstr_length>(string))
+    (R::u64(string + settings::qstr_name()), R::u32(string + settings::qstr_length()))
 }
 
 /// Adds a name and a separator to the path. A name that cannot be read becomes zeros, which no name has, so the daemon knows.
@@ -229,12 +229,12 @@ fn is_excluded(scratch: &mut Scratch, control: &Control, name: u64, length: u32)
 #[inline(always)]
 pub fn name_hash<R: Reader>(dentry: u64) -> u64 {
     let string = dentry + settings::dentry_name();
-    u64::from(R::u32::<settings::qstr_hash>(string)) | u64::from(R::u32::<settings::qstr_length>(string)) << 32
+    u64::from(R::u32(string + settings::qstr_hash())) | u64::from(R::u32(string + settings::qstr_length())) << 32
 }
 
 /// Any name under which an inode is known, for files whose own is gone; 0 when there is none.
 #[inline(always)]
 pub fn alias(inode: u64) -> u64 {
-    let first = Probed::u64::<settings::inode_aliases>(inode);
+    let first = Probed::u64(inode + settings::inode_aliases());
     if first == 0 { 0 } else { first - settings::dentry_alias() }
 }

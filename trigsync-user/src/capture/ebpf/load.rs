@@ -8,11 +8,8 @@ use std::{io, mem::offset_of};
 use aya::{Ebpf, EbpfError, EbpfLoader, maps::MapData};
 use aya_obj::maps::bpf_map_def;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind};
-use trigsync_common::{
-    settings::{ABSENT, FIRST_PLACE, Settings},
-    values::SLOTS,
-};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use trigsync_common::{settings::Settings, values::SLOTS};
 
 use super::{
     layout::{Capabilities, Survey},
@@ -64,8 +61,8 @@ pub(super) fn load(settings: &Settings, limits: Limits, tier: Tier, ring_bytes: 
         second: if is_kprobe { 0 } else { settings.second },
         ..*settings
     };
-    let failed = |error| EbpfError::FileError { path: "trigsync.bpf.o".into(), error };
-    let mut object = OBJECT.to_vec();
+    let patched;
+    let mut object = OBJECT;
     // Without relocations by type the loader needs none of the kernel's type information.
     let mut loader = EbpfLoader::new();
     loader.btf(None);
@@ -75,9 +72,9 @@ pub(super) fn load(settings: &Settings, limits: Limits, tier: Tier, ring_bytes: 
     if settings.ring == 1 {
         loader.map_max_entries(EVENTS, ring_bytes);
     } else {
-        object = without_ring(&object).map_err(failed)?;
+        patched = without_ring(OBJECT).map_err(|error| EbpfError::FileError { path: "trigsync.bpf.o".into(), error })?;
+        object = &patched;
     }
-    set_offsets(&mut object, &settings).map_err(failed)?;
     loader.map_max_entries("SCRATCH", if settings.second == 1 { 2 * SLOTS } else { SLOTS });
     if settings.second == 0 {
         loader.map_max_entries("RAN", 1);
@@ -88,51 +85,7 @@ pub(super) fn load(settings: &Settings, limits: Limits, tier: Tier, ring_bytes: 
     if settings.mode_created != 0 {
         loader.map_max_entries("CREATING", 1);
     }
-    loader.load(&object)
-}
-
-/// Writes offsets of fields into the instructions that load them.
-fn set_offsets(object: &mut [u8], settings: &Settings) -> io::Result<()> {
-    let unfit = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let values: Vec<u64> = settings.globals().map(|(_, value)| *value).collect();
-    for loads in places(object)? {
-        let Place { at, number } = loads;
-        let value = values.get(number).ok_or_else(|| unfit(format!("the object has a load of setting {number}, which there is not")))?;
-        // What this kernel does not have is in programs that are not loaded.
-        let offset = if *value == ABSENT { Ok(0) } else { i16::try_from(*value) };
-        let offset = offset.map_err(|_| unfit(format!("the field of setting {number} is {value} bytes into its structure")))?;
-        object[at..at + 2].copy_from_slice(&offset.to_ne_bytes());
-    }
-    Ok(())
-}
-
-/// A load whose offset is a setting.
-struct Place {
-    /// Where the offset is in the object.
-    at: usize,
-    /// Which setting.
-    number: usize,
-}
-
-/// Every such load of the object.
-fn places(object: &[u8]) -> io::Result<Vec<Place>> {
-    const INSTRUCTION: usize = 8;
-    const LOADS: [u8; 4] = [0x61, 0x69, 0x71, 0x79];
-    let file = object::File::parse(object).map_err(io::Error::other)?;
-    let mut places = Vec::new();
-    for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
-        let (start, _) = section.file_range().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        let start = usize::try_from(start).map_err(io::Error::other)?;
-        for (index, instruction) in section.data().map_err(io::Error::other)?.chunks_exact(INSTRUCTION).enumerate() {
-            let offset = i16::from_ne_bytes([instruction[2], instruction[3]]);
-            if LOADS.contains(&instruction[0])
-                && let Some(number) = offset.checked_sub(FIRST_PLACE).and_then(|number| usize::try_from(number).ok())
-            {
-                places.push(Place { at: start + index * INSTRUCTION + 2, number });
-            }
-        }
-    }
-    Ok(places)
+    loader.load(object)
 }
 
 /// The reason, where it may be that the kernel counts maps and programs against a limit which this process may not raise.
@@ -206,21 +159,6 @@ mod tests {
         assert_eq!((events.map_type(), events.key_size(), events.value_size(), events.max_entries()), (PERF_EVENT_ARRAY, 4, 4, 0));
         assert!(object.maps.iter().filter(|(name, _)| *name != EVENTS).all(|(_, map)| map.map_type() != PERF_EVENT_ARRAY));
         assert!(without_ring(b"no object").is_err());
-    }
-
-    #[test]
-    fn every_load_of_a_field_gets_its_offset() {
-        let mut object = OBJECT.to_vec();
-        let loads = places(&object).unwrap();
-        assert!(loads.len() > 100, "{}", loads.len());
-        set_offsets(&mut object, &Settings { dentry_parent: 24, ..Settings::UNKNOWN }).unwrap();
-        assert!(places(&object).unwrap().is_empty());
-        let number = Settings::UNKNOWN.globals().position(|(name, _)| name == "DENTRY_PARENT").unwrap();
-        for Place { at, .. } in loads.iter().filter(|place| place.number == number) {
-            assert_eq!(object[*at..at + 2], 24_i16.to_ne_bytes());
-        }
-        let far = Settings { dentry_parent: 40_000, ..Settings::UNKNOWN };
-        assert!(set_offsets(&mut OBJECT.to_vec(), &far).unwrap_err().to_string().contains("40000 bytes"));
     }
 
     #[test]

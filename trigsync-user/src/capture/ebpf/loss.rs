@@ -34,8 +34,8 @@ pub(super) struct Losses {
     told: Told,
     /// Where they outlive this process.
     kept: Option<Array<MapData, u64>>,
-    /// What the kernel says of each program.
-    programs: Vec<File>,
+    /// What the kernel says of each program, by its name.
+    programs: Vec<(String, File)>,
     flights: Flights,
     second: Second,
     /// Records that the kernel told to have dropped from perf buffers.
@@ -62,9 +62,14 @@ impl Losses {
     pub const KEPT: u32 = 4;
 
     /// Watches what a program misses. Its descriptor must stay open.
-    pub fn watch(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
-        self.programs.push(File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?);
+    pub fn watch(&mut self, name: &str, program: BorrowedFd<'_>) -> io::Result<()> {
+        self.programs.push((name.to_owned(), File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?));
         Ok(())
+    }
+
+    /// Watches these programs no longer.
+    pub fn forget(&mut self, names: &[String]) {
+        self.programs.retain(|(name, _)| !names.contains(name));
     }
 
     /// After each read.
@@ -145,7 +150,7 @@ impl Losses {
     fn missed(&self) -> io::Result<u64> {
         let mut text = [0; 1024];
         let mut sum = 0;
-        for program in &self.programs {
+        for (_, program) in &self.programs {
             let length = program.read_at(&mut text, 0)?;
             sum += recursion_misses(&text[..length]);
         }

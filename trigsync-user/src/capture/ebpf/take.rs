@@ -137,7 +137,9 @@ impl Ebpf {
         let mut losses = Losses::new(told).map_err(map_failed)?;
         for hung in attached.hung.iter().filter(|hung| !attach::is_second(&hung.program)) {
             if let Some(fd) = programs.program(&hung.program).and_then(|program| program.fd().ok()) {
-                losses.watch(fd.as_fd()).map_err(|source| CaptureError::io("opening", Path::new("/proc/self/fdinfo"), source))?;
+                losses
+                    .watch(&hung.program, fd.as_fd())
+                    .map_err(|source| CaptureError::io("opening", Path::new("/proc/self/fdinfo"), source))?;
             }
         }
         let kernel = Kernel::new(maps).map_err(map_failed)?;
@@ -174,6 +176,7 @@ impl Ebpf {
         {
             let spared = attached.spare(programs);
             debug!(?spared, "not needed here");
+            taken.losses.forget(&spared);
             if let Some(Err(error)) = pins.map(|pins| pins.forget(&spared)) {
                 warn!(%error, ?spared, "taking programs away that are not needed");
             }
@@ -188,9 +191,9 @@ impl Ebpf {
         let maps = Maps::new(|name| pins.map(name)).map_err(map_failed)?;
         let records = Records::ring(pins.map(EVENTS).map_err(map_failed)?).map_err(map_failed)?;
         let mut losses = Losses::new(Some(pins.told().map_err(map_failed)?)).map_err(map_failed)?;
-        for (_, program) in programs.iter().filter(|(name, _)| !attach::is_second(name)) {
+        for (name, program) in programs.iter().filter(|(name, _)| !attach::is_second(name)) {
             let fd = program.fd().map_err(|error| failed(io::Error::other(error)))?;
-            losses.watch(fd.as_fd()).map_err(failed)?;
+            losses.watch(name, fd.as_fd()).map_err(failed)?;
         }
         let kernel_memory = pins.maps().map_err(failed)?.iter().map(super::maps::kernel_memory).sum();
         let kernel = Kernel::new(maps).map_err(map_failed)?;
