@@ -32,11 +32,14 @@ use crate::{cargo, interrupt, packages};
 use initramfs::Archive;
 use kernel::Kernel;
 use plan::{Plan, Wanted};
-use qemu::{Accelerator, Guest};
+use qemu::{Accelerator, Ended, Guest};
 use report::{Case, Line, Outcome};
 
 /// How long a guest may be silent: a suite ends within its own limit, and starting takes a while where nothing helps the emulator.
 const LIMIT: Duration = Duration::from_secs(plan::LIMIT_SECONDS + 120);
+
+/// How often a guest is started anew when the emulator was at fault.
+const TRIES: usize = 3;
 
 /// What `cargo xtask vm` is told.
 #[derive(Args, Clone, Debug, Default)]
@@ -182,11 +185,38 @@ impl Machine<'_> {
         Ok(results.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// Boots one guest. That it ended badly is a failure among the cases; an error means that it could not be started.
+    /// Boots one guest, and again for what is left where the emulator was at fault. That it ended badly is a failure among the cases;
+    /// an error means that it could not be started.
     fn run_one(&self, kernel: &Kernel, mut plan: Plan) -> Result<Vec<Case>> {
+        let mut cases = Vec::new();
+        for tried in 1.. {
+            match self.boot(kernel, &mut plan, &mut cases)? {
+                Ended::Done => break,
+                Ended::Tripped if tried < TRIES => {
+                    println!(
+                        "{}: the emulator ran a breakpoint that the kernel had taken back; starting again for what is left",
+                        kernel.release
+                    );
+                }
+                Ended::Tripped => {
+                    let why = format!("the emulator made the kernel panic (a breakpoint that was taken back) {TRIES} times");
+                    cases.push(Case::failed(&kernel.release, "to its end", why));
+                    break;
+                }
+                Ended::Lost(error) => {
+                    cases.push(Case::failed(&kernel.release, "to its end", format!("{error:#}")));
+                    break;
+                }
+            }
+        }
+        Ok(cases)
+    }
+
+    /// Boots one guest. What ended is taken out of the plan. Of what the emulator cut short only the failures are kept: it runs again.
+    fn boot(&self, kernel: &Kernel, plan: &mut Plan, cases: &mut Vec<Case>) -> Result<Ended> {
         let console = qemu::console_of(self.directory, &kernel.release, plan.counts);
         let initramfs = console.with_extension("cpio");
-        self.pack(kernel, &mut plan, &initramfs)?;
+        self.pack(kernel, plan, &initramfs)?;
         let guest = Guest {
             image: &kernel.image,
             initramfs: &initramfs,
@@ -196,28 +226,35 @@ impl Machine<'_> {
             limit: LIMIT,
         };
         let begun = Instant::now();
-        let mut cases: Vec<Case> = Vec::new();
+        let mut unfinished: Vec<Case> = Vec::new();
         let ended = guest.run(self.accelerator, |line| match line {
             Line::Booted { release } => println!("{release}: up after {:.0} s", begun.elapsed().as_secs_f64()),
-            Line::Ended { suite, tier, file_system, seconds } => println!("{}: {suite} {tier} {file_system}: {seconds} s", kernel.release),
+            Line::Ended { suite, tier, file_system, seconds } => {
+                println!("{}: {suite} {tier} {file_system}: {seconds} s", kernel.release);
+                plan.ended(&suite, &tier, &file_system);
+                cases.append(&mut unfinished);
+            }
             Line::Case(case) => {
                 if case.outcome == Outcome::Failed {
                     println!("{}: FAILED {} {} {} `{}`: {}", kernel.release, case.suite, case.tier, case.file_system, case.case, case.why);
                 }
-                cases.push(Case { kernel: kernel.release.clone(), ..case });
+                unfinished.push(Case { kernel: kernel.release.clone(), ..case });
             }
             Line::Done => {}
         });
         interrupt::check()?;
-        if let Err(error) = ended {
-            cases.push(Case::failed(&kernel.release, "to its end", format!("{error:#}")));
+        let ended = ended?;
+        if matches!(ended, Ended::Tripped) {
+            unfinished.retain(|case| case.outcome == Outcome::Failed);
         }
+        cases.append(&mut unfinished);
         println!("{}: ended after {:.0} s", kernel.release, begun.elapsed().as_secs_f64());
-        Ok(cases)
+        Ok(ended)
     }
 
     fn pack(&self, kernel: &Kernel, plan: &mut Plan, initramfs: &Path) -> Result<()> {
         let mut archive = Archive::create(initramfs, Some(self.shared))?;
+        plan.modules.clear();
         if let Some(directory) = &kernel.modules {
             let wanted = modules::for_file_systems(&plan.file_systems);
             for module in modules::closure(directory, &wanted)? {

@@ -130,6 +130,15 @@ impl Wanted {
     }
 }
 
+impl Plan {
+    /// Takes out what a guest says has ended, with its file systems as it says them: with commas between them, and without those
+    /// that it could not make.
+    pub fn ended(&mut self, suite: &str, tier: &str, file_systems: &str) {
+        let were = |run: &Run| file_systems.split(',').all(|name| run.file_systems.contains(&name));
+        self.runs.retain(|run| !(run.suite == suite && run.tier == tier && were(run)));
+    }
+}
+
 /// What a brief run does without: under an emulator it takes half a minute to have a kernel verify the programs. Every kernel runs the
 /// cases of every tier on one file system, and the whole job once with the best tier; everything else is left to a full run.
 fn leaves_out(suite: &Known, tier: &str, file_system: &str) -> bool {
@@ -185,6 +194,17 @@ mod tests {
         let plans = Wanted { suites: names(&["conformance"]), ..Wanted::default() }.plans(&kernel("6.12.1"));
         assert!(plans.len() == 1 && plans[0].runs.len() == TIERS.len());
         assert!(plans[0].runs.iter().all(|run| run.file_systems == FILE_SYSTEMS));
+    }
+
+    #[test]
+    fn what_has_ended_is_not_run_again() {
+        let mut plan = Wanted::default().plans(&kernel("6.12.1")).swap_remove(0);
+        let before = plan.runs.len();
+        plan.ended("conformance", "ebpf-fexit", "ext4,xfs,tmpfs");
+        plan.ended("main", "fanotify", "ext4");
+        plan.ended("main", "fanotify", "no such file system");
+        assert_eq!(plan.runs.len(), before - 2);
+        assert!(!plan.runs.iter().any(|run| (run.suite, run.tier.as_str()) == ("main", "fanotify")));
     }
 
     #[test]
