@@ -86,7 +86,7 @@ proptest! {
                     let mut taken: Vec<_> = cut.iter().map(|taken| taken.since).collect();
                     taken.sort_unstable();
                     prop_assert_eq!(taken, oldest, "the oldest are taken");
-                    for Taken { mark, since } in &cut {
+                    for Taken { mark, since, .. } in &cut {
                         prop_assert_eq!(model.marks.remove(&mark.path), Some((mark.scope, *since)));
                     }
                     out.extend(cut);
@@ -97,7 +97,7 @@ proptest! {
                     let mut back: Vec<_> = back.into_iter().map(|(_, taken)| taken).collect();
                     set.put_back(back.clone());
                     back.sort_by_key(|taken| taken.since);
-                    for Taken { mark: Mark { path, scope, .. }, since } in back {
+                    for Taken { mark: Mark { path, scope, .. }, since, .. } in back {
                         model.mark(path, scope, since);
                     }
                 }

@@ -135,7 +135,7 @@ impl Site {
         let mut sync = raw.resolve(&Overrides::default(), &room.path().join("state")).unwrap().syncs.remove(0);
         sync.settle = settle;
         let target = sync.targets[0].clone();
-        let shared = Arc::new(LaneShared::new(settle, target.name.clone(), "it".to_owned()));
+        let shared = Arc::new(LaneShared::new(settle, target.name.clone(), "it".to_owned(), []));
         let (_, root) = open_root(&from).unwrap();
         let context = Arc::new(SyncContext::new(Arc::new(sync), root));
         let capture = Arc::new(Capture::spawn(source(&from), Box::new(Into(shared.clone()))).unwrap());

@@ -13,7 +13,7 @@ use trigsync::{
 const WIDE: BatchLimits = BatchLimits { paths: 1000, bytes: 1 << 30 };
 
 fn mark(path: &str, scope: Scope, ops: Ops) -> Taken {
-    Taken { mark: Mark { path: RelPathBuf::new(path.as_bytes().to_vec()).unwrap(), scope, ops }, since: 1 }
+    Taken::new(Mark { path: RelPathBuf::new(path.as_bytes().to_vec()).unwrap(), scope, ops }, 1)
 }
 
 fn write(path: &str, ops: Ops) -> Taken {

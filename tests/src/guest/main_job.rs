@@ -13,7 +13,8 @@ pub const NAME: &str = "main";
 const ROUNDS: usize = 3;
 
 /// What the log says where a daemon goes on with the capture of one that was stopped, and of one that was killed.
-const TAKEN_OVER: [&str; 2] = ["no full pass: capture went on", "a full pass: capture went on"];
+const TAKEN_OVER: [&str; 2] =
+    ["no full pass: capture went on since the last stop", "no full pass: capture went on, and what the last daemon knew"];
 
 pub fn run(arguments: &Arguments) -> Vec<Report> {
     let duration = arguments.duration.unwrap_or(Duration::from_secs(10));

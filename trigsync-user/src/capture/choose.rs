@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    CaptureError, Source, Tier,
+    CaptureError, Position, Source, Tier,
     ebpf::{self, Ebpf, layout::Mask},
     fanotify::Fanotify,
 };
@@ -32,12 +32,22 @@ pub struct Wanted {
     pub ring: Option<u32>,
     /// The directory in which an eBPF capture is pinned, so that it outlives the process; none where it ends with it.
     pub pins: Option<PathBuf>,
+    /// Where the capture that is pinned there was read to.
+    pub resume_at: Option<Position>,
 }
 
 impl Wanted {
     /// As configured, and not pinned.
     pub fn new(config: &DaemonConfig, mask: Option<String>) -> Self {
-        Self { backend: config.backend, unlimited_queue: config.unlimited_queue, btf: config.btf.clone(), mask, ring: None, pins: None }
+        Self {
+            backend: config.backend,
+            unlimited_queue: config.unlimited_queue,
+            btf: config.btf.clone(),
+            mask,
+            ring: None,
+            pins: None,
+            resume_at: None,
+        }
     }
 }
 
@@ -120,7 +130,15 @@ pub fn ebpf_options(wanted: &Wanted) -> Result<ebpf::Options, CaptureError> {
     let defaults = ebpf::Options::default();
     let ring_bytes = wanted.ring.unwrap_or(defaults.ring_bytes);
     let buffer_bytes = wanted.ring.map_or(defaults.buffer_bytes, |bytes| bytes as usize);
-    Ok(ebpf::Options { btf: wanted.btf.clone(), mask, pins: wanted.pins.clone(), ring_bytes, buffer_bytes, ..defaults })
+    Ok(ebpf::Options {
+        btf: wanted.btf.clone(),
+        mask,
+        pins: wanted.pins.clone(),
+        resume_at: wanted.resume_at,
+        ring_bytes,
+        buffer_bytes,
+        ..defaults
+    })
 }
 
 /// Whether a capture is pinned in a directory: an empty one is where pinning has failed.

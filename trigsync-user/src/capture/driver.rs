@@ -17,7 +17,7 @@ use std::{
         mpsc,
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
@@ -27,7 +27,7 @@ use nix::{
 };
 use tokio::sync::{oneshot, watch};
 
-use super::{CaptureError, Continuity, Event, Sink, Source, Tier, WatchedRoot};
+use super::{CaptureError, Continuity, Event, Position, Sink, Source, Tier, WatchedRoot};
 use crate::model::RootId;
 
 /// The only timer: how often the roots are looked at where neither an event nor the table of mounts says that something happened.
@@ -231,6 +231,10 @@ impl Sink for CountingSink {
             self.sink.delivered();
         }
     }
+
+    fn reached(&mut self, position: Option<Position>, until: Option<SystemTime>) {
+        self.sink.reached(position, until);
+    }
 }
 
 /// What the thread owns.
@@ -265,6 +269,7 @@ impl Reader {
             if woken.mounts || Instant::now() >= check_at {
                 self.source.check_roots(&mut self.sink);
                 self.sink.delivered();
+                self.drain()?;
                 check_at = Instant::now() + CHECK_INTERVAL;
             }
         }
@@ -326,11 +331,12 @@ impl Reader {
 
     /// Reads until nothing waits, or for one step's worth, and answers the barriers that were reached.
     fn drain(&mut self) -> io::Result<()> {
-        let mut emptied = false;
+        let mut emptied = None;
         for _ in 0..READS_PER_STEP {
+            let asked = SystemTime::now();
             match self.source.read(&mut self.sink) {
                 Ok(0) => {
-                    emptied = true;
+                    emptied = Some(asked);
                     break;
                 }
                 Ok(bytes) => self.bytes_read += bytes,
@@ -339,8 +345,9 @@ impl Reader {
             }
         }
         self.sink.delivered();
+        self.sink.reached(self.source.position(), emptied);
         let read = self.bytes_read;
-        for (_, answer) in self.barriers.extract_if(.., |(until, _)| emptied || *until <= read) {
+        for (_, answer) in self.barriers.extract_if(.., |(until, _)| emptied.is_some() || *until <= read) {
             let _ = answer.send(Ok(()));
         }
         Ok(())

@@ -17,7 +17,7 @@ use std::{
     io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
@@ -109,6 +109,19 @@ pub enum Continuity {
     Began,
     /// The kernel went on seeing while no daemon ran; what it saw, or lost, is delivered next.
     Resumed,
+    /// The same, but what the daemon before had read after the [`Position`] that was asked for cannot be read again.
+    Gap,
+}
+
+/// How far a capture was read that outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The kernel's number of the ring.
+    pub ring: u32,
+    /// Bytes of it that were read since it was made.
+    pub read: u64,
+    /// How often something was delivered that is not in the ring, and cannot be read again.
+    pub told: u64,
 }
 
 /// What a tier delivers.
@@ -144,6 +157,12 @@ pub trait Sink: Send {
 
     /// All events that were waiting have been delivered for now.
     fn delivered(&mut self);
+
+    /// Everything until here was delivered: in a capture that outlives the process, and by the clock, where it is known that nothing older
+    /// waits.
+    fn reached(&mut self, position: Option<Position>, until: Option<SystemTime>) {
+        let _ = (position, until);
+    }
 }
 
 /// One way to ask the kernel. Implementations need not be thread-safe: one thread owns a source.
@@ -169,6 +188,11 @@ pub trait Source: Send {
 
     /// Reads once, without blocking, and delivers what it found. Returns the bytes read, 0 when nothing waited.
     fn read(&mut self, sink: &mut dyn Sink) -> io::Result<u64>;
+
+    /// How far it was read, for whoever goes on after this process; `None` where nobody can.
+    fn position(&self) -> Option<Position> {
+        None
+    }
 
     /// How long to let events gather before the next read, whether or not any is told to wait; `None`: until the source is readable. Asked
     /// before each wait. After a read that found something a source may want a moment, so that a burst does not wake it event by event.

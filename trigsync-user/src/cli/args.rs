@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "trigsync", version, max_term_width = 110)]
 pub struct Args {
-    /// Where the daemon keeps its socket, lock and backlog. Give each daemon its own.
+    /// Where the daemon keeps its socket, lock and journal. Give each daemon its own.
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/trigsync")]
     pub state_dir: PathBuf,
     /// How the log on standard error is written.
@@ -69,6 +69,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell what was sent when, as far as it is kept. The daemon need not run.
+    History(History),
     /// Compare sources and targets, and list what differs.
     Verify(Verify),
     /// Let a sync that a guard has stopped go on; what it objected to may be deleted.
@@ -151,6 +153,25 @@ pub struct Definition {
 }
 
 #[derive(Debug, Group)]
+pub struct History {
+    /// Only what had to do with this path, absolute or relative to a source: itself, what is below it, or a subtree that it is in.
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// Only this target.
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Only what failed, with the paths that did.
+    #[arg(long)]
+    pub failed: bool,
+    /// At most so many batches, the latest.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// One JSON object a line, with times in RFC 3339.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Group)]
 pub struct Verify {
     #[command(flatten)]
     pub definition: Definition,
@@ -172,6 +193,7 @@ impl CaptureFlags {
             mask: self.capture_mask.clone(),
             ring: self.capture_ring,
             pins: None,
+            resume_at: None,
         }
     }
 }

@@ -70,6 +70,9 @@ fn print(status: &Status) {
     for lack in &capture.lacks {
         println!("  lacks {lack}");
     }
+    if let Some(trouble) = &status.journal_trouble {
+        println!("  the journal cannot be written: {trouble}");
+    }
     for sync in &status.syncs {
         println!("\n{}  {}", sync.name, sync.source);
         if let SyncState::Stopped(reason) = &sync.state {

@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod doctor;
 mod events;
+mod history;
 mod run;
 mod sync;
 mod uninstall;
@@ -18,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command, LogFormat};
 
-use crate::{config::ConfigError, control::ClientError, runtime::RuntimeError};
+use crate::{config::ConfigError, control::ClientError, journal::JournalError, runtime::RuntimeError};
 
 /// It failed.
 const FAILED: u8 = 1;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Doctor { config, capture } => doctor::doctor(&args.state_dir, config.as_deref(), &capture),
         Command::Flush { timeout } => ask::flush(&args.state_dir, timeout.into()),
         Command::Status { json } => ask::status(&args.state_dir, json),
+        Command::History(question) => history::history(&args.state_dir, question),
         Command::Verify(verify) => verify::verify(&args.state_dir, &verify),
         Command::Release { sync } => ask::release(&args.state_dir, sync),
         Command::Stop => ask::stop(&args.state_dir),
@@ -45,7 +47,10 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("trigsync: {error:#}");
-        let wrong = error.is::<ConfigError>() || error.is::<ClientError>() || matches!(error.downcast_ref(), Some(RuntimeError::Config(_)));
+        let wrong = error.is::<ConfigError>()
+            || error.is::<ClientError>()
+            || error.is::<JournalError>()
+            || matches!(error.downcast_ref(), Some(RuntimeError::Config(_)));
         ExitCode::from(if wrong { WRONG } else { FAILED })
     })
 }

@@ -6,7 +6,9 @@
 //! - Pure: no I/O, and the clock is an argument.
 
 mod arena;
+mod changes;
 mod queue;
 mod set;
 
+pub use changes::{Change, Changes};
 pub use set::{DirtySet, Taken};

@@ -2,6 +2,7 @@
 
 use super::{
     arena::{Arena, Id, NONE, ROOT},
+    changes::{Changes, Recorder},
     queue::Queue,
 };
 use crate::{
@@ -20,6 +21,7 @@ pub struct DirtySet {
     due: Option<Stamp>,
     /// Until when a file that was left open counts as being written.
     writing_until: Stamp,
+    recorder: Recorder,
 }
 
 /// A mark that was cut, with the time it has waited.
@@ -29,6 +31,15 @@ pub struct Taken {
     pub mark: Mark,
     /// When it was first made.
     pub since: Stamp,
+    /// When it was cut, as [`Change::Settled`](super::Change::Settled) has it: what is marked afterwards has a later stamp.
+    pub until: Stamp,
+}
+
+impl Taken {
+    /// A mark that comes from no set.
+    pub fn new(mark: Mark, since: Stamp) -> Self {
+        Self { mark, since, until: since }
+    }
 }
 
 impl std::fmt::Debug for DirtySet {
@@ -40,7 +51,35 @@ impl std::fmt::Debug for DirtySet {
 impl DirtySet {
     /// An empty set.
     pub fn new(settle: Settle) -> Self {
-        Self { arena: Arena::new(), queue: Queue::new(), settle, stamp: 0, due: None, writing_until: 0 }
+        Self { arena: Arena::new(), queue: Queue::new(), settle, stamp: 0, due: None, writing_until: 0, recorder: Recorder::default() }
+    }
+
+    /// Writes down what happens from now on, for [`take_changes`](Self::take_changes).
+    pub fn record_changes(&mut self) {
+        self.recorder.switch_on();
+    }
+
+    /// What happened since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        self.recorder.take()
+    }
+
+    /// A mark that was taken has arrived. Only for the record.
+    pub fn settled(&mut self, taken: &Taken) {
+        self.recorder.settled(&taken.mark.path, taken.mark.scope, taken.until);
+    }
+
+    /// A mark is kept outside the set for now. Only for the record.
+    pub fn kept_outside(&mut self, taken: &Taken) {
+        self.stamp += 1;
+        self.recorder.marked(|| taken.mark.path.clone(), taken.mark.scope, self.stamp);
+    }
+
+    /// Everything has arrived, and nothing is kept outside. Only for the record; does nothing where there are marks.
+    pub fn all_settled(&mut self) {
+        if self.is_empty() {
+            self.recorder.cleared();
+        }
     }
 
     /// Settles by other times from now on.
@@ -103,6 +142,7 @@ impl DirtySet {
         if scope == Scope::Tree && was != Some(Scope::Tree) {
             self.absorb_below(id);
         }
+        self.record(id, was);
         self.expect(self.ripe_at(id));
     }
 
@@ -111,7 +151,7 @@ impl DirtySet {
     pub fn put_back(&mut self, mut taken: Vec<Taken>) {
         taken.sort_by_key(|taken| taken.since);
         let mut before = NONE;
-        for Taken { mark, since } in taken {
+        for Taken { mark, since, .. } in taken {
             self.stamp = self.stamp.max(since);
             match self.place(&mark.path) {
                 Place::Covered(tree) => before = self.age(tree, since, before),
@@ -120,6 +160,7 @@ impl DirtySet {
                     if was.is_none() {
                         before = self.queue.last_before(&self.arena, before, since);
                         self.queue.insert_after(&mut self.arena, before, id);
+                        self.stamp += 1;
                         let node = self.arena.get_mut(id);
                         (node.since, node.quiet_from, node.open, node.ops) = (since, 0, false, Ops::empty());
                         before = id;
@@ -133,6 +174,7 @@ impl DirtySet {
                         self.absorb_below(id);
                         before = NONE; // the mark it stood for may be gone
                     }
+                    self.record(id, was);
                     self.expect(self.ripe_at(id));
                 }
             }
@@ -166,6 +208,15 @@ impl DirtySet {
         taken
     }
 
+    /// Writes down that a mark was made, or is wider than it was: with a stamp that is later than all that was cut before.
+    fn record(&mut self, id: Id, was: Option<Scope>) {
+        if let Some(scope) = self.arena.get(id).scope
+            && Some(scope) != was
+        {
+            self.recorder.marked(|| self.arena.path(id), scope, self.stamp);
+        }
+    }
+
     fn place(&mut self, path: &RelPath) -> Place {
         let mut id = ROOT;
         for name in path.components() {
@@ -196,6 +247,9 @@ impl DirtySet {
     /// Drops every mark below a node that has become a `T`, which takes the place and the age of the oldest.
     fn absorb_below(&mut self, id: Id) {
         let below = self.arena.below(id);
+        if !below.is_empty() {
+            self.recorder.absorbed(|| self.arena.path(id));
+        }
         let marked = below.iter().copied().filter(|&child| self.arena.get(child).scope.is_some());
         if let Some(oldest) = marked.min_by_key(|&child| self.arena.get(child).since)
             && self.arena.get(oldest).since < self.arena.get(id).since
@@ -225,7 +279,7 @@ impl DirtySet {
         self.queue.unlink(&mut self.arena, id);
         let node = self.arena.get_mut(id);
         let scope = node.scope.take().expect("only marked nodes are in the queue");
-        let taken = Taken { mark: Mark { path, scope, ops: node.ops }, since: node.since };
+        let taken = Taken { mark: Mark { path, scope, ops: node.ops }, since: node.since, until: self.stamp };
         self.arena.prune(id);
         taken
     }

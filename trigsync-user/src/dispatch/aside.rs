@@ -9,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::{
     coalesce::Taken,
-    model::{RelPath, RelPathBuf, Stamp},
+    model::{Mark, RelPathBuf, Scope, Stamp},
 };
 
 /// The paths that one target does not take.
@@ -22,6 +22,7 @@ struct Failing {
     intervals: ExponentialBackoff,
     next: Instant,
     reason: String,
+    scope: Scope,
     /// `None` while it is being tried again.
     waiting: Option<Taken>,
 }
@@ -33,17 +34,19 @@ impl Aside {
             intervals: intervals(),
             next: now,
             reason: String::new(),
+            scope: taken.mark.scope,
             waiting: None,
         });
         failing.next = now + failing.intervals.next().unwrap_or(LONGEST);
         failing.reason = reason;
+        failing.scope = failing.scope.max(taken.mark.scope);
         failing.waiting = Some(taken);
     }
 
-    /// Forgets a path that has arrived.
-    pub fn arrived(&mut self, path: &RelPath) {
-        if !self.paths.is_empty() {
-            self.paths.remove(path);
+    /// Forgets a path that has arrived, unless more of it is set aside than has: a directory's attributes are not what is in it.
+    pub fn arrived(&mut self, mark: &Mark) {
+        if self.paths.get(&mark.path).is_some_and(|failing| failing.scope <= mark.scope) {
+            self.paths.remove(&mark.path);
         }
     }
 

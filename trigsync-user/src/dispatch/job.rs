@@ -86,6 +86,16 @@ pub(super) enum Trouble {
     Stopped,
 }
 
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full(reason) | Self::Retry(reason) | Self::NoSpace(reason) | Self::Hold(reason) => reason,
+            Self::RootGone(reason) | Self::Guard(reason) => reason,
+            Self::Stopped => "the daemon was stopped",
+        })
+    }
+}
+
 /// Runs `run` to its end.
 pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome {
     let mut outcome = Outcome::default();
@@ -275,7 +285,7 @@ impl JobContext {
             // They stand below a listed subtree.
             Work::Trees(_) => {
                 let mark = |path: &RelPathBuf| Mark { path: path.clone(), scope: Scope::Tree, ops: Ops::WRITE | Ops::RESCAN };
-                outcome.failed.extend(strangers.into_iter().map(|path| (Taken { mark: mark(path), since }, reason.clone())));
+                outcome.failed.extend(strangers.into_iter().map(|path| (Taken::new(mark(path), since), reason.clone())));
             }
             // A name that was not listed stands for one that was, and nobody knows which.
             _ if !strangers.is_empty() => return apart(run, reason, outcome),
@@ -295,7 +305,7 @@ impl JobContext {
         }
         self.settle(run.items, outcome).await;
         let again = |path: &RelPathBuf| Mark { path: path.clone(), scope: Scope::Entry, ops: Ops::WRITE | Ops::RESCAN };
-        outcome.again.extend(paths.iter().map(|path| Taken { mark: again(path), since }));
+        outcome.again.extend(paths.iter().map(|path| Taken::new(again(path), since)));
     }
 
     /// rsync is done with these items.
@@ -343,7 +353,7 @@ fn leftovers(run: &PlannedRun) -> Vec<Taken> {
         };
         if levels.last().is_none_or(|last| *last.mark.path != *path) {
             let mark = Mark { path: path.to_owned(), scope: Scope::Level, ops: Ops::RESCAN };
-            levels.push(Taken { mark, since: item.mark.since });
+            levels.push(Taken::new(mark, item.mark.since));
         }
     }
     levels

@@ -3,10 +3,10 @@
 use std::{
     collections::VecDeque,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use tokio::{
     sync::watch,
     task::{JoinSet, spawn_blocking},
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     aside::Aside,
     cut::Cut,
-    job::{JobContext, Outcome, Trouble, carry_out},
+    job::{JobContext, Outcome, carry_out},
     now,
     overlap::Reach,
     shared::{LaneShared, lock},
@@ -28,8 +28,8 @@ use crate::{
     capture::CaptureError,
     coalesce::Taken,
     config::TargetConfig,
-    model::{Scope, Stamp},
-    observe::{Doing, LaneState, Sent},
+    model::{Mark, Ops, RelPathBuf, Scope, Stamp},
+    observe::{Doing, LaneState},
     plan::{Plan, PlannedRun, RootError, open_same_root, plan},
     rsync::Rsync,
 };
@@ -42,35 +42,36 @@ const SHOWN: usize = 100;
 
 /// Keeps one target equal to its source. Runs until it is stopped.
 pub struct Lane {
-    shared: Arc<LaneShared>,
+    pub(super) shared: Arc<LaneShared>,
     cut: Cut,
-    context: JobContext,
+    pub(super) context: JobContext,
     gate: watch::Receiver<GateState>,
     jobs: JoinSet<Ended>,
-    running: Vec<Running>,
+    pub(super) running: Vec<Running>,
     /// Runs of the present round that wait for a connection.
-    round: VecDeque<PlannedRun>,
+    pub(super) round: VecDeque<PlannedRun>,
     /// Subtrees and large files that wait for a connection.
-    bulk: VecDeque<PlannedRun>,
-    aside: Aside,
-    trouble: Option<(LaneState, String)>,
-    intervals: Option<ExponentialBackoff>,
-    retry_at: Option<Instant>,
+    pub(super) bulk: VecDeque<PlannedRun>,
+    pub(super) aside: Aside,
+    pub(super) trouble: Option<(LaneState, String)>,
+    pub(super) intervals: Option<ExponentialBackoff>,
+    pub(super) retry_at: Option<Instant>,
     /// Marks up to this stamp do not wait for a quiet moment: a flush waits for them.
     hurry: Stamp,
     releases: u64,
     asked_at: Instant,
     last_id: u64,
     /// How many rsync processes may run: what is configured, or what a full target has taught.
-    connections: usize,
+    pub(super) connections: usize,
 }
 
 /// A job that runs.
-struct Running {
+pub(super) struct Running {
     id: u64,
     marks: usize,
     oldest: Stamp,
     full_pass: bool,
+    begun: SystemTime,
     /// For what runs beside the rounds.
     reach: Option<Reach>,
 }
@@ -136,7 +137,7 @@ impl Lane {
                 }
                 changed = self.gate.changed() => {
                     changed.expect("the context holds the sender");
-                    self.hear_release();
+                    self.hear_gate();
                 }
             }
         }
@@ -222,7 +223,7 @@ impl Lane {
             return;
         }
         let oldest = batch.iter().map(|taken| taken.since).min().unwrap_or_default();
-        let id = self.enlist(Running { id: 0, marks: batch.len(), oldest, full_pass: false, reach: None });
+        let id = self.enlist(Running { id: 0, marks: batch.len(), oldest, full_pass: false, begun: SystemTime::now(), reach: None });
         let (sync, root, cut) = (self.context.sync.clone(), self.gate.borrow().root, self.cut.clone());
         self.jobs.spawn(async move {
             if let Err(error) = cut.make().await {
@@ -245,6 +246,7 @@ impl Lane {
             marks: run.items.len(),
             oldest: run.oldest().unwrap_or_default(),
             full_pass: run.is_full_pass(),
+            begun: SystemTime::now(),
             reach: beside.then(|| Reach::of(&run)),
         });
         let context = self.context.clone();
@@ -259,12 +261,13 @@ impl Lane {
 
     fn account(&mut self, ended: Ended) {
         let index = self.running.iter().position(|job| job.id == ended.id).expect("every job is enlisted");
-        if let Some(reach) = self.running.swap_remove(index).reach {
+        let Running { reach, begun, .. } = self.running.swap_remove(index);
+        if let Some(reach) = reach {
             self.shared.set().put_back(reach.ended());
         }
         match ended.done {
             Done::Planned(plan) => self.take_plan(plan),
-            Done::Carried(outcome) => self.take_outcome(outcome),
+            Done::Carried(outcome) => self.take_outcome(outcome, begun),
             Done::RootGone(error, batch) => {
                 self.shared.set().put_back(batch);
                 self.context.sync.stop_without_root(&error.to_string());
@@ -279,10 +282,14 @@ impl Lane {
     }
 
     fn take_plan(&mut self, plan: Plan) {
-        for taken in &plan.excluded {
-            self.aside.arrived(&taken.mark.path);
+        {
+            let mut set = self.shared.set();
+            for taken in &plan.excluded {
+                self.aside.arrived(&taken.mark);
+                set.settled(taken);
+            }
+            set.put_back(plan.postponed);
         }
-        self.shared.set().put_back(plan.postponed);
         let spare = self.connections.saturating_sub(self.running.len() + 1).max(1);
         self.round = plan.entries.into_iter().flat_map(|run| run.split(spare, LEAST_PART)).collect();
         for run in plan.bulk {
@@ -292,76 +299,6 @@ impl Lane {
                 None => self.bulk.push_back(run),
             }
         }
-    }
-
-    fn take_outcome(&mut self, outcome: Outcome) {
-        let (arrived, ended) = (now(), Instant::now());
-        {
-            let mut report = self.shared.report();
-            for taken in &outcome.settled {
-                report.arrived(taken.since, arrived);
-            }
-            let sent = Sent {
-                marks: outcome.settled.len() as u64,
-                processes: outcome.processes,
-                bytes: outcome.stats.bytes_sent,
-                failed: outcome.trouble.is_some() || !outcome.failed.is_empty(),
-            };
-            report.ended(sent, outcome.settled.iter().map(|taken| arrived.saturating_sub(taken.since)).max());
-        }
-        for taken in &outcome.settled {
-            self.aside.arrived(&taken.mark.path);
-        }
-        if let Some((taken, reason)) = outcome.failed.first() {
-            let (target, count) = (&self.context.target.name, outcome.failed.len());
-            tracing::warn!("{target}: {count} paths are set aside and tried again later, the first is {}: {reason}", taken.mark.path);
-        }
-        for (taken, reason) in outcome.failed {
-            self.aside.add(taken, reason, ended);
-        }
-        self.shared.set().put_back(outcome.again);
-        if outcome.used_free_pass {
-            self.context.free_pass = false;
-        }
-        match outcome.trouble {
-            Some(trouble) => self.suffer(trouble, ended),
-            None => {
-                if let Some((_, reason)) = self.trouble.take() {
-                    tracing::info!("{}: goes on again after: {reason}", self.context.target.name);
-                }
-                (self.intervals, self.retry_at) = (None, None);
-            }
-        }
-    }
-
-    fn suffer(&mut self, trouble: Trouble, ended: Instant) {
-        // What waits goes back into the set, where it folds for as long as the trouble lasts.
-        let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark).collect();
-        self.shared.set().put_back(waiting);
-        let (state, reason, first, longest) = match trouble {
-            Trouble::Stopped => return,
-            Trouble::RootGone(reason) => return self.context.sync.stop_without_root(&reason),
-            Trouble::Guard(reason) => return self.context.sync.stop(&reason),
-            Trouble::Full(reason) if !self.running.is_empty() => {
-                // It took as many as still run. What waits goes on when one of them has ended.
-                self.connections = self.running.len();
-                return tracing::info!("{}: from now on {} connections at most: {reason}", self.context.target.name, self.connections);
-            }
-            Trouble::Full(reason) => (LaneState::Retrying, reason, 1000, 15_000),
-            Trouble::Retry(reason) => (LaneState::Retrying, reason, 500, 60_000),
-            Trouble::NoSpace(reason) => (LaneState::Retrying, reason, 5000, 300_000),
-            Trouble::Hold(reason) => (LaneState::Held, reason, 15_000, 600_000),
-        };
-        if self.trouble.as_ref().is_none_or(|(was, _)| *was != state) {
-            tracing::warn!("{}: {reason}", self.context.target.name);
-            self.intervals = None;
-        }
-        let intervals = self.intervals.get_or_insert_with(|| {
-            let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
-            ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).without_max_times().with_jitter().build()
-        });
-        self.retry_at = Some(ended + intervals.next().unwrap_or(Duration::from_millis(longest)));
-        self.trouble = Some((state, reason));
     }
 
     /// A flush does not wait: neither for a quiet moment nor for the next attempt.
@@ -380,8 +317,12 @@ impl Lane {
         }
     }
 
-    fn hear_release(&mut self) {
+    fn hear_gate(&mut self) {
         let state = self.gate.borrow_and_update().clone();
+        if state.root_lost {
+            // Nobody sees what happens to it now. Nothing is sent before it is there again, but a next daemon has to know.
+            self.shared.mark_all([Mark { path: RelPathBuf::root(), scope: Scope::Tree, ops: Ops::RESCAN }]);
+        }
         if state.releases != self.releases {
             self.releases = state.releases;
             self.context.free_pass = true;
@@ -410,12 +351,16 @@ impl Lane {
     }
 
     fn tell(&self) {
+        let oldest = self.oldest();
+        if oldest.is_none() {
+            self.shared.set().all_settled();
+        }
         let waiting: usize = self.round.iter().chain(&self.bulk).map(|run| run.items.len()).sum();
         let running: usize = self.running.iter().map(|job| job.marks + job.reach.as_ref().map_or(0, Reach::shadows)).sum();
         let doing = Doing {
             trouble: self.trouble.clone(),
             in_flight: (waiting + running + self.aside.waiting()) as u64,
-            oldest: self.oldest(),
+            oldest,
             set_aside: self.aside.list(SHOWN),
             full_pass: self.running.iter().any(|job| job.full_pass),
         };

@@ -8,6 +8,7 @@
 //! - A mark leaves the lane only when rsync said that it arrived, or when nothing is due for it.
 //! - Guards are checked before anything is deleted (`guard`).
 
+mod account;
 mod aside;
 mod cut;
 mod full_pass;

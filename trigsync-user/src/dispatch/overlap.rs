@@ -41,7 +41,7 @@ impl Reach {
         for item in &younger.items {
             let mut cast = |path: &RelPath, scope, ops| {
                 let mark = Mark { path: path.to_owned(), scope, ops: ops | Ops::RESCAN };
-                shadows.push(Taken { mark, since: item.mark.since });
+                shadows.push(Taken::new(mark, item.mark.since));
             };
             let listed = &*item.listed;
             if self.trees.iter().any(|tree| listed.is_within(tree)) || self.is_sending(listed) {
@@ -91,7 +91,7 @@ mod tests {
         let item = |&(path, missing): &(&str, bool)| {
             let path = RelPathBuf::new(path.as_bytes().to_vec()).unwrap();
             let scope = if matches!(work, Work::Trees(_)) { Scope::Tree } else { Scope::Entry };
-            Item { listed: path.clone(), missing, mark: Taken { mark: Mark { path, scope, ops: Ops::WRITE }, since: 7 } }
+            Item { listed: path.clone(), missing, mark: Taken::new(Mark { path, scope, ops: Ops::WRITE }, 7) }
         };
         PlannedRun { work, listing: Listing::Plain, gone: Gone::Seen(0), items: listed.iter().map(item).collect() }
     }

@@ -9,8 +9,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::now;
 use crate::{
-    coalesce::{DirtySet, Taken},
+    coalesce::{Changes, DirtySet},
     config::Settle,
+    journal::{Batch, LaneLog},
     model::{Mark, Ops, RelPath, Scope, Stamp},
     observe::{LaneReport, TargetStatus},
 };
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub struct LaneShared {
     set: Mutex<DirtySet>,
+    /// Runs that have ended, until the journal takes them.
+    batches: Mutex<Vec<Batch>>,
     report: Mutex<LaneReport>,
     changes: AtomicU64,
     pub(super) flushes: Mutex<Vec<Flush>>,
@@ -35,10 +38,16 @@ pub(super) struct Flush {
 }
 
 impl LaneShared {
-    /// An empty set for a target.
-    pub fn new(settle: Settle, name: String, address: String) -> Self {
+    /// The set of a target, with what the journal has of it. What happens to it from now on is written down for the journal.
+    pub fn new(settle: Settle, name: String, address: String, left: impl IntoIterator<Item = Mark>) -> Self {
+        let mut set = DirtySet::new(settle);
+        for mark in left {
+            set.mark(&mark.path, mark.scope, mark.ops, now());
+        }
+        set.record_changes();
         Self {
-            set: Mutex::new(DirtySet::new(settle)),
+            set: Mutex::new(set),
+            batches: Mutex::default(),
             report: Mutex::new(LaneReport::new(name, address)),
             changes: AtomicU64::new(0),
             flushes: Mutex::default(),
@@ -83,11 +92,6 @@ impl LaneShared {
         self.set().settle(settle);
     }
 
-    /// Everything that has not arrived, for the next start. The lane must have ended.
-    pub fn drain(&self) -> Vec<Taken> {
-        self.set().cut(Stamp::MAX / 2, usize::MAX, Stamp::MAX)
-    }
-
     /// What `status` shows.
     pub fn status(&self) -> TargetStatus {
         let (pending, oldest) = {
@@ -101,10 +105,27 @@ impl LaneShared {
         lock(&self.set)
     }
 
+    /// A run has ended.
+    pub(super) fn note(&self, batch: Batch) {
+        let mut batches = lock(&self.batches);
+        if batches.len() < MOST_BATCHES {
+            batches.push(batch);
+        }
+    }
+
     pub(super) fn report(&self) -> MutexGuard<'_, LaneReport> {
         lock(&self.report)
     }
 }
+
+impl LaneLog for LaneShared {
+    fn take(&self) -> (Changes, Vec<Batch>) {
+        (self.set().take_changes(), std::mem::take(&mut *lock(&self.batches)))
+    }
+}
+
+/// Ended runs that wait for the journal: the history does without those that come when it cannot keep up.
+const MOST_BATCHES: usize = 1_000;
 
 /// A thread that panicked in the middle of counting has not made the rest useless.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,6 +13,8 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Where changes come from.
     pub capture: CaptureStatus,
+    /// Why the journal cannot be written; none where it can.
+    pub journal_trouble: Option<String>,
     /// One for each `[[sync]]`.
     pub syncs: Vec<SyncStatus>,
 }

@@ -48,6 +48,7 @@ impl Daemon {
                 kernel_memory: self.details.kernel_memory,
                 passed_over: self.passed_over.iter().map(|(tier, reason)| (tier.to_string(), reason.clone())).collect(),
             },
+            journal_trouble: self.journal.trouble(),
             syncs: self.syncs.iter().map(|sync| sync.status()).collect(),
         }
     }

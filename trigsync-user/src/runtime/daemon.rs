@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     Options, RuntimeError, StateDir,
     fan_out::{FanOut, Table, everything},
-    sync::{RunningLane, RunningSync, StoppedSync, Tools},
+    sync::{RunningLane, RunningSync, Tools},
     watch::watched,
 };
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
     },
     config::{Config, RawConfig, SyncConfig, TargetConfig},
     control::{Call, serve},
-    dispatch::{Cut, SyncContext},
-    journal::Backlog,
+    dispatch::{Cut, LaneShared, SyncContext},
+    journal::{Journal, LaneKey, Left},
     model::RootId,
     plan::open_root,
     rsync::Rsync,
@@ -44,6 +44,7 @@ pub struct Daemon {
     state_dir: StateDir,
     table: Table,
     tools: Tools,
+    pub(super) journal: Journal,
     calls: mpsc::Receiver<Call>,
     hangup: Signal,
     terminate: Signal,
@@ -74,13 +75,18 @@ impl Daemon {
         let mut wanted = Wanted::new(&config.daemon, options.capture_mask.clone());
         wanted.ring = options.capture_ring;
         wanted.pins = Some(pin_directory(state_dir.path()));
+        let (journal, left) = Journal::open(state_dir.path())?;
+        if let Some(why) = left.set_aside() {
+            tracing::warn!("{why}; every target is compared");
+        }
+        wanted.resume_at = left.passed().and_then(|passed| passed.position);
         let chosen = choose(&wanted)?;
         tracing::info!("{}", chosen.summary());
         let Chosen { opened: Opened { source, details }, passed_over } = chosen;
         for lack in &details.lacks {
             tracing::warn!("{}: {lack}", source.tier());
         }
-        let capture = Arc::new(Capture::spawn(source, Box::new(FanOut::new(table.clone())))?);
+        let capture = Arc::new(Capture::spawn(source, Box::new(FanOut::new(table.clone(), journal.note())))?);
         let tools = Tools { rsync, cut: Cut::of(&capture), grace: config.daemon.stop_timeout };
         let (call, calls) = mpsc::channel(16);
         let mut daemon = Self {
@@ -93,6 +99,7 @@ impl Daemon {
             passed_over,
             table,
             tools,
+            journal,
             calls,
             hangup: hangup.map_err(io("cannot handle SIGHUP"))?,
             terminate: terminate.map_err(io("cannot handle SIGTERM"))?,
@@ -101,37 +108,36 @@ impl Daemon {
             options,
             state_dir,
         };
-        daemon.start_syncs().await?;
+        daemon.start_syncs(&left).await?;
+        drop(left);
         serve(daemon.state_dir.path(), call).map_err(io("cannot listen on the control socket"))?;
         Ok(daemon)
     }
 
-    async fn start_syncs(&mut self) -> Result<(), RuntimeError> {
-        let backlog = Backlog::take(self.state_dir.path()).unwrap_or_else(|error| {
-            tracing::warn!("{error}; a full pass covers what it held");
-            Backlog::default()
-        });
+    async fn start_syncs(&mut self, left: &Left) -> Result<(), RuntimeError> {
         for config in self.config.syncs.clone() {
-            let (sync, continuity) = self.start_sync(config, HashMap::new()).await?;
-            sync.mark_missed(self.options.initial_sync, continuity, &backlog);
+            let (sync, continuity) = self.start_sync(config, HashMap::new(), left).await?;
+            sync.mark_missed(self.options.initial_sync, continuity, left, &self.journal);
             self.syncs.push(sync);
         }
+        self.journal.go_on();
         Ok(())
     }
 
-    /// Arms a root and starts its lanes; those in `kept` go on with what they had.
+    /// Arms a root and starts its lanes; those in `kept` go on with what they had, others with what is `left`.
     async fn start_sync(
         &mut self,
         config: SyncConfig,
-        mut kept: HashMap<String, Arc<crate::dispatch::LaneShared>>,
+        mut kept: HashMap<String, Arc<LaneShared>>,
+        left: &Left,
     ) -> Result<(RunningSync, Continuity), RuntimeError> {
         self.last_root += 1;
         let id = RootId(self.last_root);
         let (_, identity) = open_root(&config.source)?;
         let context = Arc::new(SyncContext::new(Arc::new(config), identity));
         let config = &context.config;
-        let shared: Vec<_> =
-            config.targets.iter().map(|target| kept.remove(&target.name).unwrap_or_else(|| RunningLane::share(config, target))).collect();
+        let share = |target: &TargetConfig| RunningLane::share(config, target, left.of(&config.name, &target.name));
+        let shared: Vec<_> = config.targets.iter().map(|target| kept.remove(&target.name).unwrap_or_else(|| share(target))).collect();
         self.table.enter(id, context.clone(), shared.clone());
         let added = self.capture.add_root(id, watched(config, self.state_dir.path())).await;
         let continuity = added.inspect_err(|_| self.table.remove(id))?;
@@ -179,31 +185,23 @@ impl Daemon {
             // The client may have gone; the daemon ends all the same.
             let _ = answer.send(crate::control::Response::Stopping);
         }
-        self.finish(result.is_ok()).await;
+        self.finish().await;
         result
     }
 
-    /// `captured` tells whether capture goes on until now.
-    async fn finish(self, captured: bool) {
+    async fn finish(self) {
         tracing::info!("stopping: waiting up to {} for what is in flight", humantime::format_duration(self.config.daemon.stop_timeout));
-        // What was changed before the stop is in the sets before they are written.
-        let captured = match self.capture.barrier().await {
-            Ok(()) => captured,
-            Err(error) => {
-                tracing::warn!("{error}");
-                false
-            }
-        };
-        let stopped = join_all(self.syncs.into_iter().map(RunningSync::stop)).await;
+        join_all(self.syncs.into_iter().map(RunningSync::stop)).await;
         self.capture.halt().await;
-        let unsent: Vec<_> = stopped.iter().flat_map(|sync: &StoppedSync| sync.unsent(captured)).collect();
-        match Backlog::write(self.state_dir.path(), unsent) {
+        // What was read from the kernel is in the sets, and what was not is still there, or is found since when capture ended.
+        let journal = self.journal;
+        match tokio::task::spawn_blocking(move || journal.finish()).await.expect("writing does not panic") {
             Ok(()) if self.details.outlives_us => tracing::info!(
                 "stopped; capture goes on in the kernel for the next start (`trigsync uninstall-capture --state-dir {}` ends it)",
                 self.state_dir.path().display()
             ),
             Ok(()) => tracing::info!("stopped"),
-            Err(error) => tracing::error!("what was left unsent could not be written: {error}; the next start needs --initial-sync always"),
+            Err(error) => tracing::error!("what was left unsent could not be written: {error}; the next start looks for it"),
         }
     }
 
@@ -216,20 +214,33 @@ impl Daemon {
         if config.daemon != self.config.daemon {
             tracing::warn!("daemon-wide keys have changed; they take effect at the next start");
         }
+        // Until every lane is entered that there will be, the next daemon is to begin where this one was before.
+        self.journal.hold();
         let mut old: Vec<_> = std::mem::take(&mut self.syncs);
         for new in config.syncs.clone() {
             let index = old.iter().position(|sync| sync.context.config.name == new.name);
             let running = index.map(|index| old.swap_remove(index));
+            let lanes: Vec<_> = running.iter().flat_map(RunningSync::keys).collect();
             match self.replace(running, new).await {
-                Ok(sync) => self.syncs.push(sync),
-                Err(error) => tracing::error!("{error}"),
+                Ok(sync) => {
+                    let stays = |key: &LaneKey| sync.lanes.iter().any(|lane| lane.target.name == key.target);
+                    lanes.into_iter().filter(|key| !stays(key)).for_each(|key| self.journal.leave(key));
+                    self.syncs.push(sync);
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    // Nobody sees what it misses from now on.
+                    lanes.into_iter().for_each(|key| self.journal.leave(key));
+                }
             }
         }
         for sync in old {
             tracing::info!("sync {} is no longer configured", sync.context.config.name);
             self.forget(sync.id).await;
+            sync.keys().for_each(|key| self.journal.leave(key));
             sync.stop().await;
         }
+        self.journal.go_on();
         (self.raw, self.config.syncs) = (raw, config.syncs);
         tracing::info!("the configuration was reloaded");
     }
@@ -238,8 +249,9 @@ impl Daemon {
     async fn replace(&mut self, running: Option<RunningSync>, new: SyncConfig) -> Result<RunningSync, RuntimeError> {
         let Some(running) = running else {
             tracing::info!("sync {} is new: a full pass", new.name);
-            let (sync, _) = self.start_sync(new, HashMap::new()).await?;
+            let (sync, _) = self.start_sync(new, HashMap::new(), &Left::default()).await?;
             sync.mark_everything();
+            sync.lanes.iter().for_each(|lane| lane.enter(&sync.context.config, false, None, &self.journal));
             return Ok(sync);
         };
         let stopped = running.context.gate().stopped.is_some();
@@ -260,7 +272,7 @@ impl Daemon {
             }
         }
         let names: Vec<_> = kept.keys().cloned().collect();
-        let result = self.start_sync(new, kept).await;
+        let result = self.start_sync(new, kept, &Left::default()).await;
         // What was told of the old root alone reaches the sets that are kept.
         if let Err(error) = self.capture.barrier().await {
             tracing::warn!("{error}");
@@ -270,6 +282,7 @@ impl Daemon {
         for lane in sync.lanes.iter().filter(|lane| !names.contains(&lane.target.name)) {
             tracing::info!("sync {}: a full pass to {}", sync.context.config.name, lane.target.name);
             lane.shared.mark_all([everything()]);
+            lane.enter(&sync.context.config, false, None, &self.journal);
         }
         Ok(sync)
     }

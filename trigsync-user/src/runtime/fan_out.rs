@@ -3,11 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use crate::{
-    capture::{Event, Sink},
+    capture::{Event, Position, Sink},
     dispatch::{LaneShared, SyncContext},
+    journal::Note,
     model::{Mark, Ops, RelPath, RelPathBuf, RootId, Scope},
 };
 
@@ -41,11 +43,12 @@ impl Table {
 pub(super) struct FanOut {
     table: Table,
     touched: Vec<RootId>,
+    note: Note,
 }
 
 impl FanOut {
-    pub fn new(table: Table) -> Self {
-        Self { table, touched: Vec::new() }
+    pub fn new(table: Table, note: Note) -> Self {
+        Self { table, touched: Vec::new(), note }
     }
 
     fn changed(&self, root: RootId, path: &RelPath, scope: Scope, ops: Ops) {
@@ -82,6 +85,10 @@ impl Sink for FanOut {
         for root in self.touched.drain(..) {
             self.table.with(root, |entry| entry.lanes.iter().for_each(|lane| lane.wake()));
         }
+    }
+
+    fn reached(&mut self, position: Option<Position>, until: Option<SystemTime>) {
+        self.note.reached(position, until);
     }
 }
 

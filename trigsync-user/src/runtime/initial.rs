@@ -1,37 +1,76 @@
-//! Whether a target gets a full pass when the daemon starts, and why.
+//! What is due for a target when the daemon starts, beyond what the last one has left unsent, and why.
 //!
-//! None is due where the kernel went on capturing since the last stop, that stop wrote down what it left unsent, and the target is
-//! configured as it was then. Wherever one of these is in doubt, everything is compared.
+//! Nothing is, where the kernel went on capturing and the journal knows the rest. Where capture has ended for a while, the source is searched
+//! for what changed since. Wherever more is in doubt, everything is compared.
+
+use std::{fmt, time::SystemTime};
 
 use super::InitialSync;
 use crate::{
     capture::Continuity,
     config::{SyncConfig, TargetConfig},
-    journal::Backlog,
+    journal::{Left, Passed},
 };
 
-/// Whether to pass over everything, with the reason.
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Only what is marked.
+    Nothing,
+    /// What changed since then.
+    Since(SystemTime),
+    /// All of it, by a full pass of rsync.
+    Everything,
+}
+
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("no full pass"),
+            Self::Since(at) => write!(f, "a search for what changed since {}", humantime::format_rfc3339_millis(*at)),
+            Self::Everything => f.write_str("a full pass"),
+        }
+    }
+}
+
+/// What is due, with the reason.
 pub(super) fn decide(
     initial: InitialSync,
     continuity: Continuity,
-    backlog: &Backlog,
+    left: &Left,
     sync: &str,
     target: &str,
     meaning: &str,
-) -> (bool, &'static str) {
-    match (initial, continuity) {
-        (InitialSync::Always, _) => (true, "--initial-sync always"),
-        (InitialSync::Never, _) => (false, "--initial-sync never"),
-        (InitialSync::Auto, Continuity::Began) => (true, "nothing was captured while no daemon ran"),
-        (InitialSync::Auto, Continuity::Resumed) if !backlog.is_whole() => {
-            (true, "capture went on, but the last daemon did not stop cleanly, and what it knew is lost")
-        }
-        (InitialSync::Auto, Continuity::Resumed) => match backlog.of(sync, target).map(|unsent| unsent.meaning()) {
-            Some(Some(then)) if then == meaning => (false, "capture went on since the last stop"),
-            Some(Some(_)) => (true, "it is configured otherwise than at the last stop"),
-            Some(None) => (true, "changes were missed before the last stop"),
-            None => (true, "it is new since the last stop"),
-        },
+) -> (Due, &'static str) {
+    match initial {
+        InitialSync::Always => return (Due::Everything, "--initial-sync always"),
+        InitialSync::Never => return (Due::Nothing, "--initial-sync never"),
+        InitialSync::Auto => {}
+    }
+    let (lane, passed) = match (left.of(sync, target), left.passed()) {
+        (_, None) if left.set_aside().is_some() => return (Due::Everything, "the journal was of no use"),
+        (_, None) => return (Due::Everything, "no daemon has kept a journal before"),
+        (None, _) => return (Due::Everything, "it is new since the last daemon"),
+        (Some(lane), Some(passed)) => (lane, passed),
+    };
+    if lane.meaning != meaning {
+        return (Due::Everything, "it is configured otherwise than for the last daemon");
+    }
+    if lane.is_incomplete {
+        return (Due::Everything, "more was left unsent than the journal could keep");
+    }
+    let since = |passed: &Passed| match (passed.until, lane.searching_since) {
+        (Some(until), Some(searching)) => Due::Since(until.min(searching)),
+        (Some(until), None) => Due::Since(until),
+        (None, _) => Due::Everything,
+    };
+    match continuity {
+        Continuity::Resumed if lane.searching_since.is_some() => (since(passed), "the last daemon had not ended its search"),
+        Continuity::Resumed if passed.clean => (Due::Nothing, "capture went on since the last stop"),
+        Continuity::Resumed => (Due::Nothing, "capture went on, and what the last daemon knew is in the journal"),
+        Continuity::Gap => (since(passed), "capture went on, but what the last daemon read at its end cannot be read again"),
+        Continuity::Began if passed.same_boot || passed.clean => (since(passed), "nothing was captured while no daemon ran"),
+        Continuity::Began => (Due::Everything, "the machine went down while the last daemon ran, and files may be older than they were"),
     }
 }
 
@@ -45,42 +84,50 @@ pub(super) fn meaning(sync: &SyncConfig, target: &TargetConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        journal::Unsent,
-        model::{Mark, Ops, RelPathBuf, Scope},
-    };
 
-    /// What is decided for the target `b` of the sync `a`, where a stop has left these lanes behind.
-    fn decided(initial: InitialSync, continuity: Continuity, lanes: Option<Vec<Unsent>>) -> (bool, &'static str) {
-        let directory = tempfile::tempdir().unwrap();
-        if let Some(lanes) = lanes {
-            Backlog::write(directory.path(), lanes).unwrap();
-        }
-        decide(initial, continuity, &Backlog::take(directory.path()).unwrap(), "a", "b", "as it is")
+    const AT: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn left(target: &str, meaning: &str, is_incomplete: bool, passed: Option<Passed>) -> Left {
+        Left::for_tests("a", target, meaning, is_incomplete, passed)
     }
 
-    fn lane(target: &str, meaning: Option<&str>) -> Option<Vec<Unsent>> {
-        let mark = Mark { path: RelPathBuf::root(), scope: Scope::Entry, ops: Ops::WRITE };
-        Some(vec![Unsent::new("a", target, meaning.map(str::to_owned), [mark])])
+    fn passed(same_boot: bool, clean: bool) -> Option<Passed> {
+        Some(Passed { same_boot, clean, until: Some(AT), position: None })
+    }
+
+    fn decided(initial: InitialSync, continuity: Continuity, left: &Left) -> Due {
+        decide(initial, continuity, left, "a", "b", "as it is").0
     }
 
     #[test]
-    fn a_full_pass_is_spared_only_where_nothing_was_missed() {
-        use Continuity::{Began, Resumed};
+    fn nothing_is_spared_that_may_have_been_missed() {
+        use Continuity::{Began, Gap, Resumed};
+        use Due::{Everything, Nothing, Since};
         use InitialSync::{Always, Auto, Never};
-        let good = || lane("b", Some("as it is"));
-        assert_eq!(decided(Auto, Resumed, good()), (false, "capture went on since the last stop"));
-        for (initial, continuity, lanes) in [
-            (Auto, Began, good()),
-            (Always, Resumed, good()),
-            (Auto, Resumed, None),
-            (Auto, Resumed, Some(vec![])),
-            (Auto, Resumed, lane("c", Some("as it is"))),
-            (Auto, Resumed, lane("b", Some("otherwise"))),
-            (Auto, Resumed, lane("b", None)),
+        let good = |same_boot, clean| left("b", "as it is", false, passed(same_boot, clean));
+        for (initial, continuity, left, expected) in [
+            (Auto, Resumed, good(true, true), Nothing),
+            (Auto, Resumed, good(true, false), Nothing),
+            (Auto, Gap, good(true, false), Since(AT)),
+            (Auto, Began, good(true, false), Since(AT)),
+            (Auto, Began, good(true, true), Since(AT)),
+            (Auto, Began, good(false, true), Since(AT)),
+            (Auto, Began, good(false, false), Everything),
+            (
+                Auto,
+                Began,
+                left("b", "as it is", false, Some(Passed { same_boot: true, clean: true, until: None, position: None })),
+                Everything,
+            ),
+            (Auto, Resumed, left("b", "otherwise", false, passed(true, true)), Everything),
+            (Auto, Resumed, left("b", "as it is", true, passed(true, true)), Everything),
+            (Auto, Resumed, left("c", "as it is", false, passed(true, true)), Everything),
+            (Auto, Resumed, left("b", "as it is", false, None), Everything),
+            (Auto, Resumed, Left::default(), Everything),
+            (Always, Resumed, good(true, true), Everything),
+            (Never, Began, Left::default(), Nothing),
         ] {
-            assert!(decided(initial, continuity, lanes.clone()).0, "{initial:?} {continuity:?} {lanes:?}");
+            assert_eq!(decided(initial, continuity, &left), expected, "{initial:?} {continuity:?} {left:?}");
         }
-        assert!(!decided(Never, Began, None).0);
     }
 }

@@ -3,6 +3,7 @@
 //! - A lane is entered in the table before its root is armed, so that no event finds it missing.
 //! - At the end the lanes stop first, then the capture, and only then is written down what is left: what was read from the kernel is in
 //!   the sets by then, and what was not is still in the kernel.
+//! - A lane is entered in the journal after what is due for it is marked; until all are, the journal does not note how far capture was read.
 //! - Everything ends by dropping senders and by one cancellation token a lane.
 
 mod calls;
@@ -21,6 +22,7 @@ pub use state_dir::{StateDir, StateDirError};
 use crate::{
     capture::CaptureError,
     config::{Config, ConfigError, Overrides, RawConfig},
+    journal::JournalError,
     plan::RootError,
     rsync::RsyncError,
 };
@@ -36,7 +38,7 @@ pub struct Options {
     pub capture_mask: Option<String>,
     /// For tests: bytes of the ring of the eBPF tiers.
     pub capture_ring: Option<u32>,
-    /// Where the socket, the lock and the backlog are.
+    /// Where the socket, the lock and the journal are.
     pub state_dir: PathBuf,
     /// Whether every target gets a full pass first.
     pub initial_sync: InitialSync,
@@ -81,6 +83,9 @@ pub enum RuntimeError {
     /// A root cannot be watched.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The journal cannot be used, not even in memory.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The control socket or the signals cannot be set up.
     #[error("{what}: {source}")]
     Io {

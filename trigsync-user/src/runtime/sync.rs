@@ -1,17 +1,25 @@
 //! One sync while it runs: its root, its lanes, and how they start and end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    os::unix::ffi::OsStrExt as _,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{InitialSync, fan_out::everything, initial};
+use super::{
+    InitialSync,
+    fan_out::everything,
+    initial::{self, Due},
+};
 use crate::{
     capture::Continuity,
     config::{SyncConfig, TargetConfig},
     dispatch::{Cut, Lane, LaneShared, SyncContext},
-    journal::{Backlog, Unsent},
+    journal::{Entered, Journal, LaneKey, LaneLeft, Left},
     model::RootId,
     observe::{SyncState, SyncStatus},
     rsync::Rsync,
@@ -32,12 +40,6 @@ pub(super) struct Tools {
     pub grace: Duration,
 }
 
-/// A sync whose lanes have ended, while changes may still be captured.
-pub(super) struct StoppedSync {
-    context: Arc<SyncContext>,
-    lanes: Vec<(TargetConfig, Arc<LaneShared>)>,
-}
-
 /// A lane that runs.
 pub(super) struct RunningLane {
     pub target: TargetConfig,
@@ -54,9 +56,15 @@ impl RunningLane {
         Self { target, shared, stop, task }
     }
 
-    /// The shared side of a lane for `target`, before the lane starts.
-    pub fn share(config: &SyncConfig, target: &TargetConfig) -> Arc<LaneShared> {
-        Arc::new(LaneShared::new(config.settle, target.name.clone(), target.address.to_string()))
+    /// The shared side of a lane for `target`, before the lane starts, with what the last daemon left unsent.
+    pub fn share(config: &SyncConfig, target: &TargetConfig, left: Option<&LaneLeft>) -> Arc<LaneShared> {
+        let left = left.into_iter().flat_map(LaneLeft::marks);
+        Arc::new(LaneShared::new(config.settle, target.name.clone(), target.address.to_string(), left))
+    }
+
+    /// Has the journal keep what this lane has not sent. What is due for it is marked already, but for what is searched for.
+    pub fn enter(&self, sync: &SyncConfig, keeps: bool, searching_since: Option<SystemTime>, journal: &Journal) {
+        journal.enter(Entered { key: key(sync, &self.target), keeps, searching_since }, self.shared.clone());
     }
 
     /// Ends when the lane has put back what it could not send.
@@ -75,27 +83,31 @@ impl RunningSync {
         self.lanes.iter().for_each(|lane| lane.shared.mark_all([everything()]));
     }
 
-    /// Marks what changed before the lanes were there: what the last stop left unsent, and where that is not all, everything.
-    pub fn mark_missed(&self, initial: InitialSync, continuity: Continuity, backlog: &Backlog) {
+    /// Marks what changed before the lanes were there, beyond what the last daemon has left unsent.
+    pub fn mark_missed(&self, initial: InitialSync, continuity: Continuity, left: &Left, journal: &Journal) {
         let config = &self.context.config;
         for lane in &self.lanes {
             let name = &lane.target.name;
-            let unsent = backlog.of(&config.name, name);
-            let (full_pass, why) =
-                initial::decide(initial, continuity, backlog, &config.name, name, &initial::meaning(config, &lane.target));
-            let left = unsent.map_or(0, |unsent| unsent.marks().count());
-            let what = if full_pass { "a full pass" } else { "no full pass" };
-            tracing::info!("{}: {name}: {what}: {why}; left unsent by the last stop: {left}", config.name);
-            if full_pass {
-                lane.shared.mark_all([everything()]);
+            let unsent = left.of(&config.name, name);
+            let (due, why) = initial::decide(initial, continuity, left, &config.name, name, &initial::meaning(config, &lane.target));
+            let count = unsent.map_or(0, LaneLeft::len);
+            tracing::info!("{}: {name}: {due}: {why}; left unsent by the last daemon: {count}", config.name);
+            match due {
+                Due::Nothing => {}
+                Due::Since(_) | Due::Everything => lane.shared.mark_all([everything()]),
             }
-            lane.shared.mark_all(unsent.into_iter().flat_map(Unsent::marks));
+            lane.enter(config, unsent.is_some(), None, journal);
         }
     }
 
-    /// Stops all lanes at once.
-    pub async fn stop(self) -> StoppedSync {
-        StoppedSync { context: self.context, lanes: join_all(self.lanes.into_iter().map(RunningLane::stop)).await }
+    /// By which the journal knows its lanes.
+    pub fn keys(&self) -> impl Iterator<Item = LaneKey> + '_ {
+        self.lanes.iter().map(|lane| key(&self.context.config, &lane.target))
+    }
+
+    /// Stops all lanes at once. What they have not sent is in their sets.
+    pub async fn stop(self) {
+        join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
     }
 
     pub fn status(&self) -> SyncStatus {
@@ -108,15 +120,12 @@ impl RunningSync {
     }
 }
 
-impl StoppedSync {
-    /// What has not been sent. `captured` tells whether every change until now was captured; nothing may be captured any more.
-    pub fn unsent(&self, captured: bool) -> Vec<Unsent> {
-        let config = &self.context.config;
-        let whole = captured && !self.context.gate().root_lost;
-        let unsent = |(target, shared): &(TargetConfig, Arc<LaneShared>)| {
-            let marks = shared.drain().into_iter().map(|taken| taken.mark);
-            Unsent::new(&config.name, &target.name, whole.then(|| initial::meaning(config, target)), marks)
-        };
-        self.lanes.iter().map(unsent).collect()
+/// By which the journal knows a lane.
+fn key(sync: &SyncConfig, target: &TargetConfig) -> LaneKey {
+    LaneKey {
+        sync: sync.name.clone(),
+        target: target.name.clone(),
+        source: sync.source.as_os_str().as_bytes().to_vec(),
+        meaning: initial::meaning(sync, target),
     }
 }

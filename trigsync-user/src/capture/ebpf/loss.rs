@@ -15,7 +15,7 @@ use std::{
 use aya::maps::{Array, MapData, MapError};
 use tracing::{debug, info, warn};
 
-use super::{attach::Attached, decode, deliver::Delivery, flight::Flights, kernel::Kernel, ring::Taken};
+use super::{attach::Attached, decode, deliver::Delivery, flight::Flights, kernel::Kernel, ring::Taken, tellings::Tellings};
 
 /// Directories that one look takes out of `LOST`, which has fewer.
 const MOST_DIRECTORIES: usize = 4096;
@@ -59,7 +59,7 @@ impl Losses {
     }
 
     /// Counts that this map has room for.
-    pub const KEPT: u32 = 4;
+    pub const KEPT: u32 = Tellings::AT + 1;
 
     /// Watches what a program misses. Its descriptor must stay open.
     pub fn watch(&mut self, name: &str, program: BorrowedFd<'_>) -> io::Result<()> {
@@ -73,7 +73,7 @@ impl Losses {
     }
 
     /// After each read.
-    pub fn check(&mut self, kernel: &mut Kernel, taken: &Taken, delivery: &mut Delivery<'_>) -> io::Result<()> {
+    pub fn check(&mut self, kernel: &mut Kernel, taken: &Taken, delivery: &mut Delivery<'_>, tellings: &Tellings) -> io::Result<()> {
         let report = kernel.maps.report().map_err(io::Error::other)?;
         let mut told = self.told;
         if self.is_dropped(taken, report.lost) {
@@ -85,7 +85,7 @@ impl Losses {
         }
         if report.lost != told.lost {
             debug!(records = report.lost.wrapping_sub(told.lost), "records found no room: their directories are marked");
-            Self::tell_directories(kernel, delivery).map_err(io::Error::other)?;
+            Self::tell_directories(kernel, delivery, tellings).map_err(io::Error::other)?;
         }
         (told.lost, told.everything) = (report.lost, report.everything);
         self.keep(told);
@@ -93,7 +93,13 @@ impl Losses {
     }
 
     /// About once a second, and at each barrier: to ask about every program takes as long as to read hundreds of records.
-    pub fn check_all(&mut self, kernel: &mut Kernel, attached: Option<&Attached>, delivery: &mut Delivery<'_>) -> io::Result<()> {
+    pub fn check_all(
+        &mut self,
+        kernel: &mut Kernel,
+        attached: Option<&Attached>,
+        delivery: &mut Delivery<'_>,
+        tellings: &Tellings,
+    ) -> io::Result<()> {
         let probes = attached.and_then(Attached::missed_by_probes).transpose()?.unwrap_or(0);
         let missed = self.missed()? + probes;
         // Read after the misses, because whoever stands in is counted after the miss.
@@ -108,7 +114,7 @@ impl Losses {
             debug!(calls = misses, "calls were missed in the kernel, and seen by second programs");
         }
         // A directory may have been put in after its loss was seen.
-        Self::tell_directories(kernel, delivery).map_err(io::Error::other)?;
+        Self::tell_directories(kernel, delivery, tellings).map_err(io::Error::other)?;
         self.keep(Told { missed, stood_in, ..told });
         Ok(())
     }
@@ -120,8 +126,12 @@ impl Losses {
         }
     }
 
-    fn tell_directories(kernel: &mut Kernel, delivery: &mut Delivery<'_>) -> Result<(), MapError> {
+    fn tell_directories(kernel: &mut Kernel, delivery: &mut Delivery<'_>, tellings: &Tellings) -> Result<(), MapError> {
         for _ in 0..MOST_DIRECTORIES {
+            if !kernel.maps.any_is_lost()? {
+                return Ok(());
+            }
+            tellings.note();
             let Some(directory) = kernel.maps.take_lost()? else { return Ok(()) };
             match decode::lost(&directory) {
                 Ok(path) => delivery.tree(directory.slot, &path),

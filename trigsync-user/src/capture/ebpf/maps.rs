@@ -90,6 +90,11 @@ impl Maps {
         gone_is_fine(self.excluded.remove(&Plain(name)))
     }
 
+    /// Whether there is a directory in `LOST`.
+    pub fn any_is_lost(&self) -> Result<bool, MapError> {
+        Ok(self.lost.keys().next().transpose()?.is_some())
+    }
+
     /// Takes a directory out of `LOST`; `None` when there is none. It is out before the caller tells of it: what changes in it from then on
     /// is put in again.
     pub fn take_lost(&mut self) -> Result<Option<LostDirectory>, MapError> {

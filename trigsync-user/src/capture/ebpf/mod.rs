@@ -23,6 +23,7 @@ mod ring;
 mod roots;
 mod slots;
 mod take;
+mod tellings;
 mod tracefs;
 mod trial;
 
@@ -38,6 +39,7 @@ use self::{
     loss::Losses,
     ring::{Records, Taken},
     roots::{Later, Roots},
+    tellings::{Tellings, Unrepeatable},
 };
 pub use self::{
     load::Limits,
@@ -45,7 +47,7 @@ pub use self::{
     pins::{directory as pin_directory, uninstall},
     probe::probe,
 };
-use super::{CaptureError, Continuity, Event, Sink, Source, Tier, WatchedRoot};
+use super::{CaptureError, Continuity, Event, Position, Sink, Source, Tier, WatchedRoot};
 use crate::model::RootId;
 
 /// How long a burst may gather before it is read on.
@@ -62,6 +64,9 @@ pub struct Ebpf {
     records: Records,
     roots: Roots,
     losses: Losses,
+    tellings: Tellings,
+    /// Whether this goes on with a capture of which something was read that cannot be read again.
+    gap: bool,
     /// Whether the last read found something.
     found: bool,
     /// Whether all counts of losses are to be looked at with the next read.
@@ -134,7 +139,10 @@ impl Source for Ebpf {
     }
 
     fn add_root(&mut self, id: RootId, root: &WatchedRoot) -> Result<Continuity, CaptureError> {
-        self.roots.add(&mut self.kernel, id, root)
+        match self.roots.add(&mut self.kernel, id, root)? {
+            Continuity::Resumed if self.gap => Ok(Continuity::Gap),
+            continuity => Ok(continuity),
+        }
     }
 
     fn remove_root(&mut self, id: RootId) {
@@ -158,25 +166,32 @@ impl Source for Ebpf {
     }
 
     fn read(&mut self, sink: &mut dyn Sink) -> io::Result<u64> {
-        let Self { kernel, records, roots, losses, name, path, hold, .. } = self;
+        let Self { kernel, records, roots, losses, tellings, name, path, hold, .. } = self;
         let later = std::mem::take(&mut roots.later);
         let told_later = !later.is_empty();
         let (name, path) = (std::mem::take(name), std::mem::take(path));
         let mut delivery = Delivery { roots, sink, renamed: false, name, path };
-        Self::tell_later(later, &mut delivery);
         let taken = records.read(|record| delivery.record(record));
-        losses.check(kernel, &taken, &mut delivery)?;
+        let Delivery { name, path, mut renamed, .. } = delivery;
+        let mut unrepeatable = Unrepeatable { sink, tellings };
+        let mut delivery = Delivery { roots, sink: &mut unrepeatable, renamed: false, name, path };
+        Self::tell_later(later, &mut delivery);
+        losses.check(kernel, &taken, &mut delivery, tellings)?;
         if std::mem::take(&mut self.thorough) {
-            losses.check_all(kernel, hold.attached.as_ref(), &mut delivery)?;
+            losses.check_all(kernel, hold.attached.as_ref(), &mut delivery, tellings)?;
         }
-        let renamed = delivery.renamed;
+        renamed |= delivery.renamed;
         (self.name, self.path) = (delivery.name, delivery.path);
         if renamed {
-            roots.follow_renames(kernel, sink);
+            roots.follow_renames(kernel, &mut unrepeatable);
         }
         let Taken { units, .. } = taken;
         self.found = units > 0;
         Ok(if told_later { units.max(1) } else { units })
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.tellings.position(self.records.consumed()?)
     }
 
     fn pace(&self) -> Option<Duration> {
@@ -187,7 +202,8 @@ impl Source for Ebpf {
     }
 
     fn check_roots(&mut self, sink: &mut dyn Sink) {
-        let Self { kernel, records, roots, losses, hold, .. } = self;
+        let Self { kernel, records, roots, losses, tellings, hold, .. } = self;
+        let sink = &mut Unrepeatable { sink, tellings };
         roots.check(kernel, sink);
         if let Records::Buffers(buffers) = records
             && let Err(error) = buffers.follow_processors()
@@ -195,7 +211,7 @@ impl Source for Ebpf {
             warn!(%error, "what happens on a processor that came online is marked by directory only");
         }
         let mut delivery = Delivery { roots, sink, renamed: false, name: Vec::new(), path: Vec::new() };
-        if let Err(error) = losses.check_all(kernel, hold.attached.as_ref(), &mut delivery) {
+        if let Err(error) = losses.check_all(kernel, hold.attached.as_ref(), &mut delivery, tellings) {
             warn!(%error, "reading what the kernel lost");
         }
         if self.tier == Tier::EbpfKprobe {

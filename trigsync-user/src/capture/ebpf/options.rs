@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::layout::Mask;
+use crate::capture::Position;
 
 /// Which of the two tiers is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Options {
     pub mask: Option<Mask>,
     /// A directory on a bpffs in which the capture outlives this process.
     pub pins: Option<PathBuf>,
+    /// Where a pinned capture was read to, by whoever asks to go on with it.
+    pub resume_at: Option<Position>,
     /// Bytes of the ring, where the kernel has one; a power of two.
     pub ring_bytes: u32,
     /// Bytes of the buffer of each processor, where it has none.
@@ -35,7 +38,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (tier, btf, mask, pins) = (Choice::Auto, None, None, None);
-        Self { tier, btf, mask, pins, ring_bytes: 8 << 20, buffer_bytes: 512 << 10 }
+        let (tier, btf, mask, pins, resume_at) = (Choice::Auto, None, None, None, None);
+        Self { tier, btf, mask, pins, resume_at, ring_bytes: 8 << 20, buffer_bytes: 512 << 10 }
     }
 }

@@ -20,7 +20,7 @@ use nix::{
 use tracing::{debug, info};
 use trigsync_common::ABI;
 
-use super::{attach::Attached, loss::Losses};
+use super::{attach::Attached, loss::Losses, maps::EVENTS};
 
 /// Where the kernel offers a place for its file system.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -106,6 +106,11 @@ impl Pins {
     /// The counts of losses that were told.
     pub fn told(&self) -> Result<Array<MapData, u64>, MapError> {
         Array::try_from(self.map(TOLD)?)
+    }
+
+    /// The ring of the capture that is there.
+    pub fn ring(&self) -> Result<MapData, MapError> {
+        MapData::from_pin(self.place.join(MAPS).join(EVENTS))
     }
 
     /// All maps of the capture that is there, for what they weigh.

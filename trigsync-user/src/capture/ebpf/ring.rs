@@ -50,6 +50,7 @@ pub(super) enum Records {
 
 impl Records {
     pub fn ring(map: Map) -> Result<Self, MapError> {
+        // Where it begins to read, it finds in the pages that are shared with the kernel.
         let ring = RingBuf::try_from(map)?;
         let positions = Positions::of(ring.as_fd()).map_err(MapError::IoError)?;
         Ok(Self::Ring(Ring { ring, positions }))
@@ -59,6 +60,14 @@ impl Records {
         match self {
             Self::Ring(ring) => ring.ring.as_fd(),
             Self::Buffers(buffers) => buffers.epoll.0.as_fd(),
+        }
+    }
+
+    /// Bytes that were read since the ring was made; none where there is no ring.
+    pub fn consumed(&self) -> Option<u64> {
+        match self {
+            Self::Ring(ring) => Some(ring.positions.consumer() as u64),
+            Self::Buffers(_) => None,
         }
     }
 
@@ -113,6 +122,26 @@ impl Ring {
     }
 }
 
+/// Has a ring that nobody reads begin with what was read already, from `to` on. False, and nothing is done, where the kernel may have
+/// written over that.
+pub(super) fn rewind(ring: BorrowedFd<'_>, size: u32, to: u64) -> io::Result<bool> {
+    let positions = Positions::of(ring)?;
+    let read = positions.consumer();
+    let Ok(to) = usize::try_from(to) else { return Ok(false) };
+    // The other half is for writers that have looked at the old position already.
+    let is_there = || positions.producer().wrapping_sub(to) <= size as usize / 2;
+    if to > read || !is_there() {
+        return Ok(false);
+    }
+    positions.set_consumer(ring, to)?;
+    thread::sleep(Duration::from_millis(1));
+    let is_there = is_there();
+    if !is_there {
+        positions.set_consumer(ring, read)?;
+    }
+    Ok(is_there)
+}
+
 /// The ring's two positions, which the kernel shows in a page each.
 struct Positions {
     consumer: NonNull<AtomicUsize>,
@@ -142,6 +171,22 @@ impl Positions {
     fn producer(&self) -> usize {
         // SAFETY: as above; the first word of the second page is the producer's.
         unsafe { self.consumer.byte_add(self.page).as_ref() }.load(Ordering::Acquire)
+    }
+
+    /// Only where nobody reads the ring.
+    fn set_consumer(&self, ring: BorrowedFd<'_>, to: usize) -> io::Result<()> {
+        let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, ring.as_raw_fd());
+        // SAFETY: a new mapping, of the one page of a ring that may be written to.
+        let mapped = unsafe { libc::mmap(ptr::null_mut(), self.page, protection, libc::MAP_SHARED, fd, 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let consumer = NonNull::new(mapped.cast::<AtomicUsize>()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        // SAFETY: the mapping was made above, is a page long and aligned to one; its first word is the consumer's position.
+        unsafe { consumer.as_ref() }.store(to, Ordering::Release);
+        // SAFETY: the mapping that was made above; nobody else has its address.
+        unsafe { libc::munmap(mapped, self.page) };
+        Ok(())
     }
 
     fn waiting(&self) -> usize {

@@ -4,7 +4,7 @@ use std::{io, os::fd::AsFd as _, path::Path, time::Instant};
 
 use aya::{
     EbpfError,
-    maps::MapError,
+    maps::{Array, MapData, MapError},
     sys::{Stats, enable_stats},
 };
 use tracing::{debug, info, warn};
@@ -22,12 +22,13 @@ use super::{
     maps::{EVENTS, Maps},
     options::Choice,
     pins::{self, Pins},
-    ring::{Buffers, Records},
+    ring::{self, Buffers, Records},
     roots::Roots,
     slots::Slots,
+    tellings::Tellings,
     trial,
 };
-use crate::capture::{CaptureError, Tier};
+use crate::capture::{CaptureError, Position, Tier};
 
 /// For probes on a kernel that preempts: while a thread has to wait in a program, the kernel skips those of all others on its processor.
 const UNSTEADY: &str = "preemption: under load calls may be missed, and each time everything is compared again (this kernel takes the \
@@ -85,7 +86,7 @@ impl Ebpf {
             }
         };
         if let Some(pins) = pins.as_ref().filter(|pins| pins.is_there()) {
-            match Self::resume(survey, tier, pins, start) {
+            match Self::resume(survey, tier, pins, options.resume_at, start) {
                 Ok(resumed) => return Ok(resumed),
                 Err(error) => warn!(%error, "going on with the pinned capture; a new one is made"),
             }
@@ -115,10 +116,10 @@ impl Ebpf {
         }
         let mut kernel_memory = load::kernel_memory(&programs);
         lacks.append(&mut attached.lacks);
-        let mut told = None;
+        let (mut told, mut tellings) = (None, Tellings::default());
         if let Some(pins) = pins {
-            match pins.install(&mut programs, &mut attached).and_then(|()| pins.told().map_err(io::Error::other)) {
-                Ok(map) => told = Some(map),
+            match pins.install(&mut programs, &mut attached).and_then(|()| counts(pins).map_err(io::Error::other)) {
+                Ok((map, counted)) => (told, tellings) = (Some(map), counted),
                 Err(error) => lacks
                     .push(format!("pins: the capture ends with the daemon, and a restart scans the source (pinning it failed: {error})")),
             }
@@ -157,6 +158,8 @@ impl Ebpf {
             records,
             roots,
             losses,
+            tellings,
+            gap: false,
             found: false,
             thorough: false,
             name: Vec::new(),
@@ -185,12 +188,14 @@ impl Ebpf {
     }
 
     /// Goes on with what is pinned.
-    fn resume(survey: &Survey, tier: Tier, pins: &Pins, start: Instant) -> Result<Self, CaptureError> {
+    fn resume(survey: &Survey, tier: Tier, pins: &Pins, at: Option<Position>, start: Instant) -> Result<Self, CaptureError> {
         let failed = |source| CaptureError::io("opening", Path::new("the pins of a capture"), source);
         let programs = pins.programs().map_err(failed)?;
         let maps = Maps::new(|name| pins.map(name)).map_err(map_failed)?;
+        let (told, tellings) = counts(pins).map_err(map_failed)?;
+        let gap = at.is_some_and(|at| !is_reached_again(pins, &tellings, at));
         let records = Records::ring(pins.map(EVENTS).map_err(map_failed)?).map_err(map_failed)?;
-        let mut losses = Losses::new(Some(pins.told().map_err(map_failed)?)).map_err(map_failed)?;
+        let mut losses = Losses::new(Some(told)).map_err(map_failed)?;
         for (name, program) in programs.iter().filter(|(name, _)| !attach::is_second(name)) {
             let fd = program.fd().map_err(|error| failed(io::Error::other(error)))?;
             losses.watch(name, fd.as_fd()).map_err(failed)?;
@@ -213,6 +218,8 @@ impl Ebpf {
             records,
             roots,
             losses,
+            tellings,
+            gap,
             found: false,
             // What was lost while no daemon ran is told with the first read.
             thorough: true,
@@ -221,6 +228,29 @@ impl Ebpf {
             hold: Hold { attached: None, programs: None, taken_over },
         })
     }
+}
+
+/// Both handles to what a pinned capture has counted.
+fn counts(pins: &Pins) -> Result<(Array<MapData, u64>, Tellings), MapError> {
+    let ring = pins.ring()?.info()?.id();
+    Ok((pins.told()?, Tellings::pinned(pins.told()?, ring)?))
+}
+
+/// Has the ring read again what came after a position that was noted. False where it is another ring, where something was told since that is
+/// in no ring, or where more came than it holds.
+fn is_reached_again(pins: &Pins, tellings: &Tellings, at: Position) -> bool {
+    if tellings.position(at.read) != Some(at) {
+        debug!(?at, "not the capture that was noted, or something was told since that cannot be read again");
+        return false;
+    }
+    let rewound = pins.ring().map_err(io::Error::other).and_then(|ring| {
+        let size = ring.info().map_err(io::Error::other)?.max_entries();
+        ring::rewind(ring.fd().as_fd(), size, at.read)
+    });
+    rewound.unwrap_or_else(|error| {
+        warn!(%error, "what was read already cannot be read again");
+        false
+    })
 }
 
 impl Choice {

@@ -1,0 +1,114 @@
+//! What an ended job means for its lane: what arrived, what comes back, and how long to wait before the next attempt.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use super::{
+    job::{Outcome, Trouble},
+    lane::Lane,
+    now,
+};
+use crate::{
+    journal::Batch,
+    observe::{LaneState, Sent},
+};
+
+impl Lane {
+    /// Takes in how a job ended that was begun at `begun`.
+    pub(super) fn take_outcome(&mut self, outcome: Outcome, begun: SystemTime) {
+        let (arrived, ended) = (now(), Instant::now());
+        {
+            let mut report = self.shared.report();
+            for taken in &outcome.settled {
+                report.arrived(taken.since, arrived);
+            }
+            let sent = Sent {
+                marks: outcome.settled.len() as u64,
+                processes: outcome.processes,
+                bytes: outcome.stats.bytes_sent,
+                failed: outcome.trouble.is_some() || !outcome.failed.is_empty(),
+            };
+            report.ended(sent, outcome.settled.iter().map(|taken| arrived.saturating_sub(taken.since)).max());
+        }
+        if outcome.processes > 0 {
+            self.shared.note(batch(&outcome, begun));
+        }
+        for taken in &outcome.settled {
+            self.aside.arrived(&taken.mark);
+        }
+        if let Some((taken, reason)) = outcome.failed.first() {
+            let (target, count) = (&self.context.target.name, outcome.failed.len());
+            tracing::warn!("{target}: {count} paths are set aside and tried again later, the first is {}: {reason}", taken.mark.path);
+        }
+        {
+            // In one piece, and in this order: the journal must never know less than is left.
+            let mut set = self.shared.set();
+            outcome.settled.iter().for_each(|taken| set.settled(taken));
+            outcome.failed.iter().for_each(|(taken, _)| set.kept_outside(taken));
+            set.put_back(outcome.again);
+        }
+        for (taken, reason) in outcome.failed {
+            self.aside.add(taken, reason, ended);
+        }
+        if outcome.used_free_pass {
+            self.context.free_pass = false;
+        }
+        match outcome.trouble {
+            Some(trouble) => self.suffer(trouble, ended),
+            None => {
+                if let Some((_, reason)) = self.trouble.take() {
+                    tracing::info!("{}: goes on again after: {reason}", self.context.target.name);
+                }
+                (self.intervals, self.retry_at) = (None, None);
+            }
+        }
+    }
+
+    fn suffer(&mut self, trouble: Trouble, ended: Instant) {
+        // What waits goes back into the set, where it folds for as long as the trouble lasts.
+        let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark).collect();
+        self.shared.set().put_back(waiting);
+        let (state, reason, first, longest) = match trouble {
+            Trouble::Stopped => return,
+            Trouble::RootGone(reason) => return self.context.sync.stop_without_root(&reason),
+            Trouble::Guard(reason) => return self.context.sync.stop(&reason),
+            Trouble::Full(reason) if !self.running.is_empty() => {
+                // It took as many as still run. What waits goes on when one of them has ended.
+                self.connections = self.running.len();
+                return tracing::info!("{}: from now on {} connections at most: {reason}", self.context.target.name, self.connections);
+            }
+            Trouble::Full(reason) => (LaneState::Retrying, reason, 1000, 15_000),
+            Trouble::Retry(reason) => (LaneState::Retrying, reason, 500, 60_000),
+            Trouble::NoSpace(reason) => (LaneState::Retrying, reason, 5000, 300_000),
+            Trouble::Hold(reason) => (LaneState::Held, reason, 15_000, 600_000),
+        };
+        if self.trouble.as_ref().is_none_or(|(was, _)| *was != state) {
+            tracing::warn!("{}: {reason}", self.context.target.name);
+            self.intervals = None;
+        }
+        let intervals = self.intervals.get_or_insert_with(|| {
+            let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
+            ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).without_max_times().with_jitter().build()
+        });
+        self.retry_at = Some(ended + intervals.next().unwrap_or(Duration::from_millis(longest)));
+        self.trouble = Some((state, reason));
+    }
+}
+
+/// What the history keeps of a job.
+fn batch(outcome: &Outcome, begun: SystemTime) -> Batch {
+    let failed = outcome.failed.iter().map(|(taken, reason)| (taken, Some(reason.clone())));
+    let settled = outcome.settled.iter().map(|taken| (taken, None));
+    let paths = failed.chain(settled).map(|(taken, reason)| (taken.mark.path.clone(), taken.mark.scope, reason));
+    Batch {
+        started: begun,
+        ended: SystemTime::now(),
+        arrived: outcome.settled.len() as u64,
+        failed: outcome.failed.len() as u64,
+        paths: paths.take(Batch::MOST_PATHS).collect(),
+        bytes: outcome.stats.bytes_sent,
+        processes: outcome.processes,
+        trouble: outcome.trouble.as_ref().map(ToString::to_string),
+    }
+}
