@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod proc;
 mod rsync;
+mod scan;
 mod statistics;
 mod tree;
 
@@ -34,6 +35,9 @@ struct Options {
     /// Entries in the tree whose memory is measured, 100 files to a directory.
     #[arg(long, default_value_t = 1_000_000)]
     files: u64,
+    /// Files in the tree that is scanned, 100 to a directory. The target takes as many again.
+    #[arg(long, default_value_t = 200_000)]
+    scan_files: u64,
     /// New files of a burst, 10 to a directory.
     #[arg(long, default_value_t = 20_000)]
     burst_files: u64,
@@ -64,6 +68,8 @@ enum Scenario {
     BurstLocal,
     /// The same to an rsync daemon.
     BurstDaemon,
+    /// A catch-up scan over a quiet tree, beside one `rsync -a --delete` over it.
+    Scan,
 }
 
 impl Options {
@@ -86,6 +92,8 @@ struct Report {
     memory: Option<memory::Memory>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bursts: Vec<burst::Burst>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scan: Option<scan::Comparison>,
 }
 
 fn main() -> ExitCode {
@@ -122,6 +130,11 @@ fn measure(options: &Options) -> Result<()> {
                 let burst = burst::measure(&options.trigsync, place.path(), kind, size)?;
                 println!("{burst}");
                 report.bursts.push(burst);
+            }
+            Scenario::Scan => {
+                let scan = scan::measure(place.path(), options.scan_files, options.repetitions)?;
+                println!("{scan}");
+                report.scan = Some(scan);
             }
         }
     }

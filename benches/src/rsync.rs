@@ -45,6 +45,15 @@ pub(crate) fn send_all(source: &Path, target: &str) -> Result<()> {
     Ok(())
 }
 
+/// One full pass, as a mirror without trigsync does it.
+pub(crate) fn mirror(source: &Path, target: &str) -> Result<()> {
+    let status = Command::new("rsync").args(["-a", "--delete"]).arg(with_slash(source)).arg(target).stdin(Stdio::null()).status()?;
+    if !status.success() {
+        bail!("rsync alone failed ({status})");
+    }
+    Ok(())
+}
+
 /// An error where the two trees differ in anything: names, contents, modes, times, owners, links.
 pub(crate) fn demand_equal(source: &Path, target: &str) -> Result<()> {
     let output = Command::new("rsync")

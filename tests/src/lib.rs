@@ -2,7 +2,7 @@
 //! conformance suite that every tier of capture has to pass.
 //!
 //! - The end-to-end tests do not look inside the daemon: they use the command line, the status as JSON and the trees themselves. Only
-//!   [`conformance`] uses the library, at the seam of capture.
+//!   [`conformance`] uses the library, at the seam of capture, and the tests of the catch-up scan do.
 //! - Whatever is started or mounted ends with the value that stands for it, by process id, also when a test fails.
 //! - A test that cannot run here says so by a named cause ([`skip`]); it never passes silently.
 

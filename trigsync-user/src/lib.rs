@@ -1,7 +1,7 @@
 //! trigsync: sees every change below huge directory trees and keeps rsync targets equal to them.
 //!
-//! Data flows one way: `capture` → `coalesce` → `plan` → `dispatch`; `model` and `config` are below everything, `observe` and
-//! `control` at the side, and `runtime` wires. ARCHITECTURE.md is the map.
+//! Data flows one way: `capture` → `coalesce` → `plan` → `dispatch`; `model` and `config` are below everything, `observe`,
+//! `control` and `scan` at the side, and `runtime` wires. ARCHITECTURE.md is the map.
 
 pub mod capture;
 pub mod cli;
@@ -15,3 +15,4 @@ pub mod observe;
 pub mod plan;
 pub mod rsync;
 pub mod runtime;
+pub mod scan;

@@ -178,7 +178,7 @@ fn a_search_that_was_not_ended_is_known_until_all_is_marked() {
     let searching = |left: &Left| left.of("www", "mirror").map(|lane| lane.searching_since.is_some());
     until(state.path(), |left| searching(left) == Some(true));
     log.set().mark(&path("found"), Scope::Entry, Ops::WRITE, 1);
-    journal.searched(key());
+    journal.searched(key())();
     stop(journal);
     let (_, left) = Store::open(state.path()).unwrap();
     assert_eq!((searching(&left), left_in(state.path()).len()), (Some(false), 1));

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use super::FAILED;
 use crate::{
     control::{self, Request, Response, call},
-    observe::{LaneState, Status, SyncState},
+    observe::{LaneState, SearchStatus, Status, SyncState},
 };
 
 pub fn flush(state_dir: &Path, timeout: Duration) -> anyhow::Result<ExitCode> {
@@ -77,6 +77,11 @@ fn print(status: &Status) {
         println!("\n{}  {}", sync.name, sync.source);
         if let SyncState::Stopped(reason) = &sync.state {
             println!("  STOPPED: {reason}");
+        }
+        if let Some(SearchStatus { directories, entries, marks }) = sync.search {
+            println!(
+                "  searching for what changed while nothing captured: {entries} names in {directories} directories, {marks} to compare"
+            );
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING);

@@ -56,7 +56,8 @@ pub fn main() -> ExitCode {
 }
 
 fn start_log(args: &Args) {
-    let filter = EnvFilter::new(args.log_level.to_string());
+    // That it makes its tables is of interest to nobody.
+    let filter = EnvFilter::new(format!("{},rusqlite_migration=warn", args.log_level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init(),

@@ -108,6 +108,12 @@ impl DirtySet {
         self.stamp
     }
 
+    /// A stamp for something that happens now, later than every mark.
+    pub fn next_stamp(&mut self) -> Stamp {
+        self.stamp += 1;
+        self.stamp
+    }
+
     /// Nothing is ripe before this time. `None` where there is no mark.
     pub fn due(&self) -> Option<Stamp> {
         self.due

@@ -58,10 +58,14 @@ impl Filter {
         }
         // From the top down, because nothing below an excluded directory can be included again: git and rsync never enter it.
         let bytes = path.as_bytes();
-        let ancestors = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| (&bytes[..end], true));
-        ancestors
-            .chain((!path.is_root()).then_some((bytes, directory)))
-            .any(|(bytes, directory)| self.matcher.matched(OsStr::from_bytes(bytes), directory).is_ignore())
+        let mut ancestors = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| (&bytes[..end], true));
+        ancestors.any(|(bytes, directory)| self.matcher.matched(OsStr::from_bytes(bytes), directory).is_ignore())
+            || self.excludes_in_kept(path, directory)
+    }
+
+    /// Whether `path` is left alone, where it is known that the directory that holds it is not: for a walk from the top down.
+    pub fn excludes_in_kept(&self, path: &RelPath, directory: bool) -> bool {
+        !self.is_empty() && !path.is_root() && self.matcher.matched(OsStr::from_bytes(path.as_bytes()), directory).is_ignore()
     }
 
     /// Names of directories that are left alone wherever they stand, with all that is in them. None where anything is included again:

@@ -347,7 +347,7 @@ impl Lane {
     fn oldest(&self) -> Option<Stamp> {
         let running = self.running.iter().flat_map(|job| [Some(job.oldest), job.reach.as_ref().and_then(Reach::oldest_shadow)]);
         let waiting = self.round.iter().chain(&self.bulk).map(PlannedRun::oldest);
-        running.chain(waiting).chain([self.aside.oldest(), self.shared.set().oldest()]).flatten().min()
+        running.chain(waiting).chain([self.aside.oldest(), self.shared.searching(), self.shared.set().oldest()]).flatten().min()
     }
 
     fn tell(&self) {

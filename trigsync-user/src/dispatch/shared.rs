@@ -24,6 +24,8 @@ pub struct LaneShared {
     batches: Mutex<Vec<Batch>>,
     report: Mutex<LaneReport>,
     changes: AtomicU64,
+    /// When a search began whose marks are not all here; 0 where none runs.
+    searching: AtomicU64,
     pub(super) flushes: Mutex<Vec<Flush>>,
     pub(super) wake: Notify,
 }
@@ -50,6 +52,7 @@ impl LaneShared {
             batches: Mutex::default(),
             report: Mutex::new(LaneReport::new(name, address)),
             changes: AtomicU64::new(0),
+            searching: AtomicU64::new(0),
             flushes: Mutex::default(),
             wake: Notify::new(),
         }
@@ -85,6 +88,28 @@ impl LaneShared {
         lock(&self.flushes).push(Flush { barrier, done, heard: false });
         self.wake();
         arrived
+    }
+
+    /// Marks of what changed before will come: until [`end_search`](Self::end_search) the target is not known to be equal.
+    pub fn begin_search(&self) {
+        let stamp = self.set().next_stamp();
+        self.searching.store(stamp, Relaxed);
+    }
+
+    /// All of them are here.
+    pub fn end_search(&self) {
+        self.searching.store(0, Relaxed);
+        self.wake();
+    }
+
+    /// Whether a search runs.
+    pub fn is_searched(&self) -> bool {
+        self.searching().is_some()
+    }
+
+    /// When a search began that runs.
+    pub(super) fn searching(&self) -> Option<Stamp> {
+        Some(self.searching.load(Relaxed)).filter(|stamp| *stamp > 0)
     }
 
     /// Settles by other times from now on.

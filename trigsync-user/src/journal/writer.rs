@@ -161,9 +161,13 @@ impl Journal {
         self.tell(Command::Enter(lane, log));
     }
 
-    /// All that was searched for is marked.
-    pub fn searched(&self, key: LaneKey) {
-        self.tell(Command::Searched(key));
+    /// To be called, from any thread, when all that was searched for is marked.
+    pub fn searched(&self, key: LaneKey) -> impl FnOnce() + Send + 'static {
+        let commands = self.commands.clone();
+        move || {
+            // As in `tell`.
+            let _ = commands.send(Command::Searched(key));
+        }
     }
 
     /// Forgets a lane.

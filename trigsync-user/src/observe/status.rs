@@ -58,8 +58,21 @@ pub struct SyncStatus {
     /// Whether it works.
     #[serde(flatten)]
     pub state: SyncState,
+    /// The search for what changed while nothing captured, while it runs.
+    pub search: Option<SearchStatus>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+}
+
+/// How far a search is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchStatus {
+    /// Directories whose names were read.
+    pub directories: u64,
+    /// Names that were looked at.
+    pub entries: u64,
+    /// What is to be compared.
+    pub marks: u64,
 }
 
 /// Whether a target keeps up.

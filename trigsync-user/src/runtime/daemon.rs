@@ -116,7 +116,7 @@ impl Daemon {
 
     async fn start_syncs(&mut self, left: &Left) -> Result<(), RuntimeError> {
         for config in self.config.syncs.clone() {
-            let (sync, continuity) = self.start_sync(config, HashMap::new(), left).await?;
+            let (mut sync, continuity) = self.start_sync(config, HashMap::new(), left).await?;
             sync.mark_missed(self.options.initial_sync, continuity, left, &self.journal);
             self.syncs.push(sync);
         }
@@ -143,7 +143,7 @@ impl Daemon {
         let continuity = added.inspect_err(|_| self.table.remove(id))?;
         let start = |(target, shared): (&TargetConfig, _)| RunningLane::start(&context, target.clone(), shared, &self.tools);
         let lanes = config.targets.iter().zip(shared).map(start).collect();
-        Ok((RunningSync { id, lanes, context: context.clone() }, continuity))
+        Ok((RunningSync { id, lanes, context: context.clone(), search: None }, continuity))
     }
 
     /// Which tier captures.
@@ -262,6 +262,8 @@ impl Daemon {
         // The same paths are watched and meant: what a lane has collected stays good.
         let same_tree = old.source == new.source && old.filter == new.filter && old.cross_mounts == new.cross_mounts && !stopped;
         let id = running.id;
+        // One that is under way goes on for the lanes that are kept, and is of no use to others.
+        let search = running.search;
         let lanes = join_all(running.lanes.into_iter().map(RunningLane::stop)).await;
         let mut kept = HashMap::new();
         for (target, shared) in lanes {
@@ -278,7 +280,8 @@ impl Daemon {
             tracing::warn!("{error}");
         }
         self.forget(id).await;
-        let (sync, _) = result?;
+        let (mut sync, _) = result?;
+        sync.search = search;
         for lane in sync.lanes.iter().filter(|lane| !names.contains(&lane.target.name)) {
             tracing::info!("sync {}: a full pass to {}", sync.context.config.name, lane.target.name);
             lane.shared.mark_all([everything()]);

@@ -14,6 +14,7 @@ use super::{
     InitialSync,
     fan_out::everything,
     initial::{self, Due},
+    search::{Search, Searched},
 };
 use crate::{
     capture::Continuity,
@@ -30,6 +31,7 @@ pub(super) struct RunningSync {
     pub id: RootId,
     pub context: Arc<SyncContext>,
     pub lanes: Vec<RunningLane>,
+    pub search: Option<Search>,
 }
 
 /// What every lane works with.
@@ -84,20 +86,35 @@ impl RunningSync {
     }
 
     /// Marks what changed before the lanes were there, beyond what the last daemon has left unsent.
-    pub fn mark_missed(&self, initial: InitialSync, continuity: Continuity, left: &Left, journal: &Journal) {
+    pub fn mark_missed(&mut self, initial: InitialSync, continuity: Continuity, left: &Left, journal: &Journal) {
         let config = &self.context.config;
+        let mut searched: Option<(SystemTime, Vec<Searched>)> = None;
         for lane in &self.lanes {
             let name = &lane.target.name;
             let unsent = left.of(&config.name, name);
-            let (due, why) = initial::decide(initial, continuity, left, &config.name, name, &initial::meaning(config, &lane.target));
+            let decided = initial::decide(initial, continuity, left, &config.name, name, &initial::meaning(config, &lane.target));
+            let (due, why) = match decided {
+                // What a mount hides or shows is as old as it always was.
+                (Due::Since(_), _) if config.cross_mounts => (Due::Everything, "mounts may have come or gone while nothing was captured"),
+                decided => decided,
+            };
             let count = unsent.map_or(0, LaneLeft::len);
             tracing::info!("{}: {name}: {due}: {why}; left unsent by the last daemon: {count}", config.name);
+            let mut searching_since = None;
             match due {
                 Due::Nothing => {}
-                Due::Since(_) | Due::Everything => lane.shared.mark_all([everything()]),
+                Due::Everything => lane.shared.mark_all([everything()]),
+                Due::Since(since) => {
+                    searching_since = Some(since);
+                    let done = Box::new(journal.searched(key(config, &lane.target)));
+                    let (earliest, lanes) = searched.get_or_insert((since, Vec::new()));
+                    *earliest = since.min(*earliest);
+                    lanes.push(Searched { shared: lane.shared.clone(), done });
+                }
             }
-            lane.enter(config, unsent.is_some(), None, journal);
+            lane.enter(config, unsent.is_some(), searching_since, journal);
         }
+        self.search = searched.map(|(since, lanes)| Search::begin(self.context.clone(), since, lanes));
     }
 
     /// By which the journal knows its lanes.
@@ -107,6 +124,9 @@ impl RunningSync {
 
     /// Stops all lanes at once. What they have not sent is in their sets.
     pub async fn stop(self) {
+        if let Some(search) = &self.search {
+            search.stop();
+        }
         join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
     }
 
@@ -115,6 +135,7 @@ impl RunningSync {
             name: self.context.config.name.clone(),
             source: self.context.config.source.display().to_string(),
             state: self.context.gate().stopped.map_or(SyncState::Running, SyncState::Stopped),
+            search: self.search.as_ref().and_then(Search::status),
             targets: self.lanes.iter().map(|lane| lane.shared.status()).collect(),
         }
     }

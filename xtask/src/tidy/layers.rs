@@ -6,8 +6,9 @@ use std::path::{Component, Path};
 const ORDER: [&str; 10] = ["model", "config", "capture", "coalesce", "journal", "rsync", "plan", "dispatch", "runtime", "cli"];
 
 /// At the side of the order: what each may import, and who may import it.
-const AT_THE_SIDE: [Side; 2] = [
+const AT_THE_SIDE: [Side; 3] = [
     Side { name: "observe", imports: &["model", "config"], imported_by: &["dispatch", "runtime", "cli", "control"] },
+    Side { name: "scan", imports: &["model", "config"], imported_by: &["dispatch", "runtime", "cli"] },
     Side { name: "control", imports: &["model", "config", "observe"], imported_by: &["runtime", "cli"] },
 ];
 
@@ -144,6 +145,9 @@ mod tests {
         assert_eq!(lines("trigsync-user/src/observe/status.rs", "use crate::capture::Tier;"), [1]);
         assert!(lines("trigsync-user/src/dispatch/lane.rs", "use crate::observe::Counters;").is_empty());
         assert_eq!(lines("trigsync-user/src/rsync/run.rs", "use crate::observe::Counters;"), [1]);
+        assert!(lines("trigsync-user/src/scan/mod.rs", "use crate::{config::Filter, model::Mark};").is_empty());
+        assert_eq!(lines("trigsync-user/src/scan/mod.rs", "use crate::plan::open_root;"), [1]);
+        assert_eq!(lines("trigsync-user/src/plan/mod.rs", "use crate::scan::Scan;"), [1]);
         assert!(lines("trigsync-user/src/control/mod.rs", "use crate::{model::Mark, config::Config, observe::Status};").is_empty());
         assert_eq!(lines("trigsync-user/src/control/mod.rs", "use crate::dispatch::Lane;"), [1]);
         assert_eq!(lines("trigsync-user/src/dispatch/mod.rs", "use crate::control::Request;"), [1]);
