@@ -63,6 +63,7 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     let root = fs::canonicalize(directory.path()).unwrap();
     assert_eq!(config.daemon.backend, Backend::Auto);
     assert_eq!((config.daemon.unlimited_queue, config.daemon.stop_timeout), (true, Duration::from_secs(10)));
+    assert_eq!(config.daemon.memory, 512 << 20);
     assert_eq!(config.daemon.rsync, Path::new("rsync"));
     let [sync] = &config.syncs[..] else { panic!("{config:?}") };
     assert_eq!((sync.name.as_str(), &sync.source), ("www", &root.join("www")));

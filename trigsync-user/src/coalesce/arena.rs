@@ -40,6 +40,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// `NONE` for the root.
+    pub fn parent(&self) -> Id {
+        self.parent
+    }
+
     fn new(name: &[u8], parent: Id) -> Self {
         Self {
             name: name.into(),
@@ -69,6 +74,16 @@ pub(super) struct Arena {
 impl Arena {
     pub fn new() -> Self {
         Self { nodes: vec![Node::new(b"", NONE)], free: NONE, children: HashTable::new(), hasher: DefaultHashBuilder::default() }
+    }
+
+    /// How many there are, the root not counted.
+    pub fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    /// Every id is below this.
+    pub fn capacity(&self) -> usize {
+        self.nodes.len()
     }
 
     pub fn get(&self, id: Id) -> &Node {

@@ -12,7 +12,7 @@ use crate::{
 
 /// The marks of one target.
 pub struct DirtySet {
-    arena: Arena,
+    pub(super) arena: Arena,
     queue: Queue,
     settle: Settle,
     /// The latest `since` that was given out.
@@ -22,6 +22,9 @@ pub struct DirtySet {
     /// Until when a file that was left open counts as being written.
     writing_until: Stamp,
     recorder: Recorder,
+    /// Nodes that there may be.
+    most: usize,
+    degraded: u64,
 }
 
 /// A mark that was cut, with the time it has waited.
@@ -51,7 +54,17 @@ impl std::fmt::Debug for DirtySet {
 impl DirtySet {
     /// An empty set.
     pub fn new(settle: Settle) -> Self {
-        Self { arena: Arena::new(), queue: Queue::new(), settle, stamp: 0, due: None, writing_until: 0, recorder: Recorder::default() }
+        Self {
+            arena: Arena::new(),
+            queue: Queue::new(),
+            settle,
+            stamp: 0,
+            due: None,
+            writing_until: 0,
+            recorder: Recorder::default(),
+            most: usize::MAX,
+            degraded: 0,
+        }
     }
 
     /// Writes down what happens from now on, for [`take_changes`](Self::take_changes).
@@ -86,6 +99,21 @@ impl DirtySet {
     pub fn settle(&mut self, settle: Settle) {
         self.settle = settle;
         self.due = self.oldest();
+    }
+
+    /// Holds no more than so many bytes from now on, about: a set that would grow beyond puts directories in place of what is marked in them.
+    pub fn bound(&mut self, bytes: usize) {
+        self.most = (bytes / NODE).max(1);
+    }
+
+    /// How many directories were put in place of what was marked in them.
+    pub fn degraded(&self) -> u64 {
+        self.degraded
+    }
+
+    /// Marks, and the directories on the way to them.
+    pub(super) fn nodes(&self) -> usize {
+        self.arena.len()
     }
 
     /// How many marks there are.
@@ -126,6 +154,18 @@ impl DirtySet {
 
     /// Marks a path.
     pub fn mark(&mut self, path: &RelPath, scope: Scope, ops: Ops, now: Stamp) {
+        self.mark_here(path, scope, ops, now);
+        self.keep_bound(now);
+    }
+
+    /// At once to half of what is allowed, so that it is not looked for with every mark.
+    fn keep_bound(&mut self, now: Stamp) {
+        if self.nodes() > self.most {
+            self.degraded += self.degrade(self.most / 2, now);
+        }
+    }
+
+    pub(super) fn mark_here(&mut self, path: &RelPath, scope: Scope, ops: Ops, now: Stamp) {
         let Place::Node(id) = self.place(path) else { return };
         let was = self.arena.get(id).scope;
         if was.is_none() {
@@ -185,6 +225,7 @@ impl DirtySet {
                 }
             }
         }
+        self.keep_bound(self.stamp);
     }
 
     /// Takes what is ripe, oldest first, at most `limit` marks, sorted by path. Marks up to the stamp `hurry` count as ripe.
@@ -301,6 +342,9 @@ impl DirtySet {
         self.due = Some(self.due.map_or(ripe_at, |due| due.min(ripe_at)));
     }
 }
+
+/// Bytes that a node takes with its name and its places in the tables, a long name included: a million nodes were seen to take 170 MB.
+const NODE: usize = 200;
 
 /// Where a path stands in the set.
 enum Place {

@@ -39,6 +39,8 @@ pub struct DaemonConfig {
     pub btf: Option<PathBuf>,
     /// Whether fanotify's queue may grow as long as memory lasts, or overflows at the system's limit.
     pub unlimited_queue: bool,
+    /// Bytes that the marks of all targets together may take.
+    pub memory: u64,
     /// The rsync to run; found in PATH where it has no slash.
     pub rsync: PathBuf,
     /// How long a stop waits for transfers in flight.

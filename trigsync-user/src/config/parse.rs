@@ -18,7 +18,7 @@ use super::{
     raw::{At, RawConfig, RawSync, RawTarget, absolute},
 };
 
-const TOP: &[&str] = &["backend", "btf", "unlimited_queue", "rsync", "stop_timeout", "sync"];
+const TOP: &[&str] = &["backend", "btf", "unlimited_queue", "memory", "rsync", "stop_timeout", "sync"];
 const SYNC: &[&str] =
     &["name", "source", "targets", "target", "exclude", "include", "cross_mounts", "settle", "batch", "max_delete", "max_delete_floor"];
 const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
@@ -58,6 +58,7 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
         backend: top.get("backend", backend)?,
         btf: top.get("btf", path)?,
         unlimited_queue: top.get("unlimited_queue", boolean)?,
+        memory: top.get("memory", size)?,
         rsync: top.get("rsync", path)?,
         stop_timeout: top.get("stop_timeout", duration)?,
         syncs,

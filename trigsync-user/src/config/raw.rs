@@ -20,6 +20,7 @@ pub struct RawConfig {
     pub(super) backend: Option<At<Backend>>,
     pub(super) btf: Option<At<PathBuf>>,
     pub(super) unlimited_queue: Option<At<bool>>,
+    pub(super) memory: Option<At<u64>>,
     pub(super) rsync: Option<At<PathBuf>>,
     pub(super) stop_timeout: Option<At<Duration>>,
     pub(super) syncs: Vec<RawSync>,
@@ -163,7 +164,8 @@ impl RawConfig {
             targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
         };
         let syncs = vec![sync];
-        let mut config = Self { file: None, backend: None, btf: None, unlimited_queue: None, rsync: None, stop_timeout: None, syncs };
+        let mut config =
+            Self { file: None, backend: None, btf: None, unlimited_queue: None, memory: None, rsync: None, stop_timeout: None, syncs };
         config.make_targets_absolute(Path::new(""))?;
         Ok(config)
     }

@@ -50,12 +50,16 @@ impl RawConfig {
             backend: value(&raw.backend).unwrap_or_default(),
             btf: raw.btf.as_ref().map(|btf| resolver.btf(btf)).transpose()?,
             unlimited_queue: value(&raw.unlimited_queue).unwrap_or(true),
+            memory: value(&raw.memory).unwrap_or(MEMORY),
             rsync: value(&raw.rsync).unwrap_or_else(|| "rsync".into()),
             stop_timeout: value(&raw.stop_timeout).unwrap_or(Duration::from_secs(10)),
         };
         Ok(Config { syncs, daemon })
     }
 }
+
+/// Of it, marks get what the journal's buffers and the rest of the daemon leave.
+const MEMORY: u64 = 512 << 20;
 
 fn value<T: Clone>(at: &Option<At<T>>) -> Option<T> {
     at.as_ref().map(|at| at.value.clone())

@@ -60,7 +60,17 @@ impl LaneShared {
 
     /// Marks a path. The lane is told by [`LaneShared::wake`], once for many marks.
     pub fn mark(&self, path: &RelPath, scope: Scope, ops: Ops) {
-        self.set().mark(path, scope, ops, now());
+        let degraded = {
+            let mut set = self.set();
+            let before = set.degraded();
+            set.mark(path, scope, ops, now());
+            set.degraded() - before
+        };
+        if degraded > 0 {
+            tracing::warn!(
+                "there are more changes than fit into `memory`: {degraded} directories are compared whole in place of what changed in them"
+            );
+        }
         self.changes.fetch_add(1, Relaxed);
     }
 
@@ -112,6 +122,11 @@ impl LaneShared {
         Some(self.searching.load(Relaxed)).filter(|stamp| *stamp > 0)
     }
 
+    /// Holds marks in about so many bytes from now on.
+    pub fn bound(&self, bytes: usize) {
+        self.set().bound(bytes);
+    }
+
     /// Settles by other times from now on.
     pub fn settle(&self, settle: Settle) {
         self.set().settle(settle);
@@ -119,11 +134,11 @@ impl LaneShared {
 
     /// What `status` shows.
     pub fn status(&self) -> TargetStatus {
-        let (pending, oldest) = {
+        let (pending, oldest, degraded) = {
             let set = self.set();
-            (set.len() as u64, set.oldest())
+            (set.len() as u64, set.oldest(), set.degraded())
         };
-        self.report().status(self.changes.load(Relaxed), pending, oldest, now())
+        self.report().status(self.changes.load(Relaxed), pending, oldest, degraded, now())
     }
 
     pub(super) fn set(&self) -> MutexGuard<'_, DirtySet> {

@@ -112,7 +112,7 @@ impl LaneReport {
     }
 
     /// The status at `now`, after `changes` events, with `pending` marks in the set, the oldest made at `oldest`.
-    pub fn status(&self, changes: u64, pending: u64, oldest: Option<Stamp>, now: Stamp) -> TargetStatus {
+    pub fn status(&self, changes: u64, pending: u64, oldest: Option<Stamp>, degraded: u64, now: Stamp) -> TargetStatus {
         let milliseconds = |micros: u64| micros as f64 / 1000.0;
         TargetStatus {
             name: self.name.clone(),
@@ -125,6 +125,7 @@ impl LaneReport {
             set_aside: self.set_aside.clone(),
             full_pass: self.full_pass,
             lag_ms: self.oldest.into_iter().chain(oldest).min().map_or(0, |oldest| now.saturating_sub(oldest) / 1000),
+            degraded,
             changes,
             sent: self.sent,
             batches: self.batches,

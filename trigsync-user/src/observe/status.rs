@@ -112,6 +112,8 @@ pub struct TargetStatus {
     pub full_pass: bool,
     /// Age of the oldest change that has not arrived; 0 when equal.
     pub lag_ms: u64,
+    /// Directories that were put in place of what was marked in them, because the marks took more memory than they may.
+    pub degraded: u64,
     /// Events that were folded into marks of this target.
     pub changes: u64,
     /// Marks sent: arrived, or deleted.

@@ -120,8 +120,16 @@ impl Daemon {
             sync.mark_missed(self.options.initial_sync, continuity, left, &self.journal);
             self.syncs.push(sync);
         }
+        self.share_memory();
         self.journal.go_on();
         Ok(())
+    }
+
+    /// Every lane may hold the same part. A quarter is for what marks need besides: the journal's changes that wait, and batches on their way.
+    fn share_memory(&self) {
+        let lanes: Vec<_> = self.syncs.iter().flat_map(|sync| &sync.lanes).collect();
+        let part = self.config.daemon.memory / 4 * 3 / lanes.len().max(1) as u64;
+        lanes.iter().for_each(|lane| lane.shared.bound(usize::try_from(part).unwrap_or(usize::MAX)));
     }
 
     /// Arms a root and starts its lanes; those in `kept` go on with what they had, others with what is `left`.
@@ -240,6 +248,7 @@ impl Daemon {
             sync.keys().for_each(|key| self.journal.leave(key));
             sync.stop().await;
         }
+        self.share_memory();
         self.journal.go_on();
         (self.raw, self.config.syncs) = (raw, config.syncs);
         tracing::info!("the configuration was reloaded");
