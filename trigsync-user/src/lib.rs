@@ -15,3 +15,4 @@ pub mod observe;
 pub mod plan;
 pub mod rsync;
 pub mod runtime;
+mod sabotage;
