@@ -9,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::{
     coalesce::Taken,
-    model::{RelPath, RelPathBuf, Stamp},
+    model::{Mark, RelPath, RelPathBuf, Stamp},
 };
 
 /// The paths that one target does not take.
@@ -37,14 +37,24 @@ impl Aside {
         });
         failing.next = now + failing.intervals.next().unwrap_or(LONGEST);
         failing.reason = reason;
-        failing.waiting = Some(taken);
+        failing.waiting = Some(match failing.waiting.take() {
+            Some(waiting) => both(waiting, taken),
+            None => taken,
+        });
     }
 
-    /// Forgets a path that has arrived.
-    pub fn arrived(&mut self, path: &RelPath) {
-        if !self.paths.is_empty() {
-            self.paths.remove(path);
+    /// Forgets a path that has arrived. Where more of it waits than has arrived (of a directory, what is in it), that is tried now.
+    pub fn arrived(&mut self, mark: &Mark, now: Instant) {
+        let Some(failing) = self.paths.get_mut(&mark.path) else { return };
+        match &failing.waiting {
+            Some(Taken { mark: waiting, .. }) if waiting.scope > mark.scope || !mark.ops.contains(waiting.ops) => failing.next = now,
+            _ => drop(self.paths.remove(&mark.path)),
         }
+    }
+
+    /// Forgets a path for which nothing is due.
+    pub fn excluded(&mut self, path: &RelPath) {
+        self.paths.remove(path);
     }
 
     /// What is to be tried again now; everything where `now` is `None`.
@@ -77,9 +87,44 @@ impl Aside {
     }
 }
 
+/// One mark that covers what two of the same path cover.
+fn both(one: Taken, other: Taken) -> Taken {
+    let (scope, ops) = (one.mark.scope.max(other.mark.scope), one.mark.ops | other.mark.ops);
+    Taken { mark: Mark { scope, ops, ..one.mark }, since: one.since.min(other.since) }
+}
+
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Without jitter: what failed together is tried again together, by one rsync.
 fn intervals() -> ExponentialBackoff {
     ExponentialBuilder::new().with_min_delay(Duration::from_secs(1)).with_max_delay(LONGEST).without_max_times().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ops, Scope};
+
+    fn taken(scope: Scope, ops: Ops, since: Stamp) -> Taken {
+        Taken { mark: Mark { path: RelPathBuf::new(b"d".to_vec()).expect("a path"), scope, ops }, since }
+    }
+
+    #[test]
+    fn what_arrived_of_a_path_does_not_settle_what_is_in_it() {
+        let (mut aside, now) = (Aside::default(), Instant::now());
+        let tree = taken(Scope::Tree, Ops::MOVED_FROM | Ops::RESCAN, 1);
+        aside.add(tree.clone(), "it failed".to_owned(), now);
+        aside.arrived(&taken(Scope::Entry, Ops::CREATE, 2).mark, now);
+        assert_eq!(aside.due(Some(now)), [tree.clone()], "it is tried at once");
+        aside.arrived(&tree.mark, now);
+        assert!(aside.list(1).is_empty());
+    }
+
+    #[test]
+    fn what_fails_again_in_another_way_keeps_what_failed_before() {
+        let (mut aside, now) = (Aside::default(), Instant::now());
+        aside.add(taken(Scope::Tree, Ops::MOVED_FROM, 1), "it failed".to_owned(), now);
+        aside.add(taken(Scope::Entry, Ops::CREATE, 2), "it failed".to_owned(), now);
+        assert_eq!(aside.due(None), [taken(Scope::Tree, Ops::MOVED_FROM | Ops::CREATE, 1)]);
+    }
 }

@@ -296,9 +296,13 @@ impl JobContext {
             outcome.again.extend(run.items.into_iter().map(|item| item.mark));
             return;
         }
+        // Where a whole tree was to be made equal, the target may have a directory at a path that was a file, vanished, and comes back as one.
+        let trees: Vec<_> = run.items.iter().filter(|item| item.mark.mark.scope == Scope::Tree).map(|item| item.listed.clone()).collect();
         self.settle(run.items, outcome).await;
-        let again = |path: &RelPathBuf| Mark { path: path.clone(), scope: Scope::Entry, ops: Ops::WRITE | Ops::RESCAN };
-        outcome.again.extend(paths.iter().map(|path| Taken { mark: again(path), since }));
+        outcome.again.extend(paths.iter().map(|path| {
+            let scope = if trees.iter().any(|tree| path.is_within(tree)) { Scope::Tree } else { Scope::Entry };
+            Taken { mark: Mark { path: path.clone(), scope, ops: Ops::WRITE | Ops::RESCAN }, since }
+        }));
     }
 
     /// rsync is done with these items.

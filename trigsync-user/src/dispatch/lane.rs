@@ -280,7 +280,7 @@ impl Lane {
 
     fn take_plan(&mut self, plan: Plan) {
         for taken in &plan.excluded {
-            self.aside.arrived(&taken.mark.path);
+            self.aside.excluded(&taken.mark.path);
         }
         self.shared.set().put_back(plan.postponed);
         let spare = self.connections.saturating_sub(self.running.len() + 1).max(1);
@@ -310,7 +310,7 @@ impl Lane {
             report.ended(sent, outcome.settled.iter().map(|taken| arrived.saturating_sub(taken.since)).max());
         }
         for taken in &outcome.settled {
-            self.aside.arrived(&taken.mark.path);
+            self.aside.arrived(&taken.mark, ended);
         }
         if let Some((taken, reason)) = outcome.failed.first() {
             let (target, count) = (&self.context.target.name, outcome.failed.len());
