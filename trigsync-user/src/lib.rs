@@ -15,4 +15,5 @@ pub mod observe;
 pub mod plan;
 pub mod rsync;
 pub mod runtime;
+mod sabotage;
 pub mod scan;

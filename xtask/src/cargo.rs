@@ -38,8 +38,14 @@ pub fn cargo() -> Command {
 
 /// Builds one binary and returns where cargo says it put it, whatever the target directory is.
 pub fn build_binary(package: &str, binary: &str, profile: Profile) -> Result<PathBuf> {
+    build_binary_with(package, binary, profile, &[])
+}
+
+/// The same with features that are off otherwise. The binary stands where it stands without them.
+pub fn build_binary_with(package: &str, binary: &str, profile: Profile, features: &[&str]) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--message-format=json-render-diagnostics", "--package", package, "--bin", binary]);
+    command.args(features.iter().flat_map(|feature| ["--features", feature]));
     if profile == Profile::Release {
         command.arg("--release");
     }

@@ -1,4 +1,4 @@
-//! The one door to everything that is more than `cargo build`: `cargo xtask run`, `test`, `vm`, `tidy` and `bench`.
+//! The one door to everything that is more than `cargo build`: `cargo xtask run`, `test`, `chaos`, `vm`, `tidy` and `bench`.
 //!
 //! - Drives the `trigsync` binary from outside and reads `trigsync status --json`; it does not link the daemon, so that it compiles
 //!   quickly on a fresh machine.
@@ -6,6 +6,7 @@
 //! - Leaves no process and no directory behind, on failure and on Ctrl-C too.
 
 pub mod cargo;
+pub mod chaos;
 pub mod demonstration;
 pub mod ebpf;
 pub mod interrupt;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{cargo, demonstration, ebpf, packages, privilege, testing, tidy, vm};
+use xtask::{cargo, chaos, demonstration, ebpf, packages, privilege, testing, tidy, vm};
 
 /// Builds, shows, tests and measures trigsync.
 #[derive(Parser)]
@@ -31,6 +31,8 @@ enum Task {
         /// Part of a test's name.
         filter: Option<String>,
     },
+    /// Makes everything go wrong that can, for minutes, and asks whether a change was lost.
+    Chaos(chaos::Options),
     /// Boots kernels under qemu and runs the suites in them: capture on every tier and file system.
     Vm(vm::Options),
     /// The house rules: layers, module documentation, size of files, words that must not stay.
@@ -88,6 +90,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             ebpf::build(check)?;
             Ok(ExitCode::SUCCESS)
         }
+        Task::Chaos(options) => chaos::chaos(&options),
         Task::Vm(options) => vm::vm(&options),
         Task::Tidy => tidy::report(&cargo::workspace_root()),
         Task::Bench { args } => {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use nix::{
     sys::{
-        signal::{Signal, killpg},
+        signal::{Signal, kill, killpg},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
     unistd::Pid,
@@ -59,6 +59,30 @@ impl Running {
         self.child.try_wait().context("waiting for a child")
     }
 
+    /// Signals the process alone, not what it forked. One that has ended is not signalled.
+    pub fn signal(&self, signal: Signal) {
+        // Not reaped while `self` says it runs, so the number is still its own; an error means that it has ended.
+        let _ = kill(self.group(), signal);
+    }
+
+    /// Signals the process and all of its group.
+    pub fn signal_group(&self, signal: Signal) {
+        // As above.
+        let _ = killpg(self.group(), signal);
+    }
+
+    /// Waits for its end, but no longer than `patience`.
+    pub fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ended = self.ended()?;
+            if ended.is_some() || Instant::now() >= deadline {
+                return Ok(ended);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn group(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
@@ -77,6 +101,8 @@ impl Drop for Running {
         }
         // Errors mean that it has ended already, which is what we want.
         let _ = killpg(self.group(), Signal::SIGTERM);
+        // One that was stopped hears nothing else.
+        let _ = killpg(self.group(), Signal::SIGCONT);
         let deadline = Instant::now() + GRACE;
         while !self.is_dead() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
@@ -102,7 +128,7 @@ mod tests {
         let grandchild = Pid::from_raw(line.trim().parse().unwrap());
         let parent = running.group();
         drop(running);
-        assert!(nix::sys::signal::kill(parent, None).is_err());
+        assert!(kill(parent, None).is_err());
         // The grandchild is reaped by init, which may take a moment, or stays a zombie where there is none.
         let deadline = Instant::now() + Duration::from_secs(5);
         while is_running(grandchild) {

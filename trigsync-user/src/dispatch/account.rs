@@ -34,9 +34,6 @@ impl Lane {
         if outcome.processes > 0 {
             self.shared.note(batch(&outcome, begun));
         }
-        for taken in &outcome.settled {
-            self.aside.arrived(&taken.mark);
-        }
         if let Some((taken, reason)) = outcome.failed.first() {
             let (target, count) = (&self.context.target.name, outcome.failed.len());
             tracing::warn!("{target}: {count} paths are set aside and tried again later, the first is {}: {reason}", taken.mark.path);
@@ -44,7 +41,12 @@ impl Lane {
         {
             // In one piece, and in this order: the journal must never know less than is left.
             let mut set = self.shared.set();
-            outcome.settled.iter().for_each(|taken| set.settled(taken));
+            for taken in &outcome.settled {
+                set.settled(taken);
+                if let Some(waits) = self.aside.arrived(&taken.mark, ended) {
+                    set.kept_outside(waits);
+                }
+            }
             outcome.failed.iter().for_each(|(taken, _)| set.kept_outside(taken));
             set.put_back(outcome.again);
         }

@@ -9,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::{
     coalesce::Taken,
-    model::{Mark, RelPathBuf, Scope, Stamp},
+    model::{Mark, RelPath, RelPathBuf, Stamp},
 };
 
 /// The paths that one target does not take.
@@ -22,7 +22,6 @@ struct Failing {
     intervals: ExponentialBackoff,
     next: Instant,
     reason: String,
-    scope: Scope,
     /// `None` while it is being tried again.
     waiting: Option<Taken>,
 }
@@ -34,20 +33,32 @@ impl Aside {
             intervals: intervals(),
             next: now,
             reason: String::new(),
-            scope: taken.mark.scope,
             waiting: None,
         });
         failing.next = now + failing.intervals.next().unwrap_or(LONGEST);
         failing.reason = reason;
-        failing.scope = failing.scope.max(taken.mark.scope);
-        failing.waiting = Some(taken);
+        failing.waiting = Some(match failing.waiting.take() {
+            Some(waiting) => both(waiting, taken),
+            None => taken,
+        });
     }
 
-    /// Forgets a path that has arrived, unless more of it is set aside than has: a directory's attributes are not what is in it.
-    pub fn arrived(&mut self, mark: &Mark) {
-        if self.paths.get(&mark.path).is_some_and(|failing| failing.scope <= mark.scope) {
+    /// Forgets a path that has arrived. Where more of it waits than has arrived (of a directory, what is in it), that is tried now, and
+    /// returned.
+    pub fn arrived(&mut self, mark: &Mark, now: Instant) -> Option<&Taken> {
+        let waits = |waiting: &Taken| waiting.mark.scope > mark.scope || !mark.ops.contains(waiting.mark.ops);
+        let failing = self.paths.get_mut(&mark.path)?;
+        if !failing.waiting.as_ref().is_some_and(waits) {
             self.paths.remove(&mark.path);
+            return None;
         }
+        failing.next = now;
+        self.paths.get(&mark.path)?.waiting.as_ref()
+    }
+
+    /// Forgets a path for which nothing is due.
+    pub fn excluded(&mut self, path: &RelPath) {
+        self.paths.remove(path);
     }
 
     /// What is to be tried again now; everything where `now` is `None`.
@@ -80,9 +91,44 @@ impl Aside {
     }
 }
 
+/// One mark that covers what two of the same path cover.
+fn both(one: Taken, other: Taken) -> Taken {
+    let (scope, ops) = (one.mark.scope.max(other.mark.scope), one.mark.ops | other.mark.ops);
+    Taken { mark: Mark { scope, ops, ..one.mark }, since: one.since.min(other.since), until: one.until.max(other.until) }
+}
+
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Without jitter: what failed together is tried again together, by one rsync.
 fn intervals() -> ExponentialBackoff {
     ExponentialBuilder::new().with_min_delay(Duration::from_secs(1)).with_max_delay(LONGEST).without_max_times().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ops, Scope};
+
+    fn taken(scope: Scope, ops: Ops, since: Stamp) -> Taken {
+        Taken::new(Mark { path: RelPathBuf::new(b"d".to_vec()).expect("a path"), scope, ops }, since)
+    }
+
+    #[test]
+    fn what_arrived_of_a_path_does_not_settle_what_is_in_it() {
+        let (mut aside, now) = (Aside::default(), Instant::now());
+        let tree = taken(Scope::Tree, Ops::MOVED_FROM | Ops::RESCAN, 1);
+        aside.add(tree.clone(), "it failed".to_owned(), now);
+        aside.arrived(&taken(Scope::Entry, Ops::CREATE, 2).mark, now);
+        assert_eq!(aside.due(Some(now)), std::slice::from_ref(&tree), "it is tried at once");
+        aside.arrived(&tree.mark, now);
+        assert!(aside.list(1).is_empty());
+    }
+
+    #[test]
+    fn what_fails_again_in_another_way_keeps_what_failed_before() {
+        let (mut aside, now) = (Aside::default(), Instant::now());
+        aside.add(taken(Scope::Tree, Ops::MOVED_FROM, 1), "it failed".to_owned(), now);
+        aside.add(taken(Scope::Entry, Ops::CREATE, 2), "it failed".to_owned(), now);
+        assert_eq!(aside.due(None), [Taken { until: 2, ..taken(Scope::Tree, Ops::MOVED_FROM | Ops::CREATE, 1) }]);
+    }
 }

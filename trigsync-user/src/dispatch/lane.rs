@@ -285,7 +285,7 @@ impl Lane {
         {
             let mut set = self.shared.set();
             for taken in &plan.excluded {
-                self.aside.arrived(&taken.mark);
+                self.aside.excluded(&taken.mark.path);
                 set.settled(taken);
             }
             set.put_back(plan.postponed);

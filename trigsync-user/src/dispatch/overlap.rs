@@ -45,7 +45,8 @@ impl Reach {
             };
             let listed = &*item.listed;
             if self.trees.iter().any(|tree| listed.is_within(tree)) || self.is_sending(listed) {
-                cast(listed, younger.scope(), item.mark.mark.ops);
+                // What the mark covers, not only what was done for it: the next look may find a directory where there was none.
+                cast(listed, younger.scope().max(item.mark.mark.scope), item.mark.mark.ops);
             } else if younger.reaches_below(item) {
                 for tree in self.trees.iter().filter(|tree| tree.is_within(listed)) {
                     cast(tree, Scope::Tree, Ops::empty());
@@ -91,7 +92,7 @@ mod tests {
         let item = |&(path, missing): &(&str, bool)| {
             let path = RelPathBuf::new(path.as_bytes().to_vec()).unwrap();
             let scope = if matches!(work, Work::Trees(_)) { Scope::Tree } else { Scope::Entry };
-            Item { listed: path.clone(), missing, mark: Taken::new(Mark { path, scope, ops: Ops::WRITE }, 7) }
+            Item { listed: path.clone(), missing, directory: !missing, mark: Taken::new(Mark { path, scope, ops: Ops::WRITE }, 7) }
         };
         PlannedRun { work, listing: Listing::Plain, gone: Gone::Seen(0), items: listed.iter().map(item).collect() }
     }

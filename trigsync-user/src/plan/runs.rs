@@ -49,14 +49,18 @@ pub struct Item {
     pub listed: RelPathBuf,
     /// The listed path does not exist: it is deleted, with what is below it.
     pub missing: bool,
+    /// The listed path was a directory.
+    pub directory: bool,
     /// The mark that is settled when the run succeeds.
     pub mark: Taken,
 }
 
 impl Item {
-    /// Whether what becomes of the listed path says what becomes of others below it.
+    /// Whether what becomes of the listed path says what becomes of others below it. A mark of a whole tree where no directory stands does:
+    /// at the target there may be one, which goes only if rsync too finds none here.
     pub fn stands_for_more(&self) -> bool {
-        self.missing || (self.listed != self.mark.mark.path && self.mark.mark.path.is_within(&self.listed))
+        let replaced = self.mark.mark.scope == Scope::Tree && !self.directory;
+        self.missing || replaced || (self.listed != self.mark.mark.path && self.mark.mark.path.is_within(&self.listed))
     }
 }
 
@@ -212,7 +216,7 @@ impl Sorter {
             self.unseen_gone |= own && !ops.goes();
         }
         let scope = mark.mark.scope;
-        let item = Item { listed, missing, mark };
+        let item = Item { listed, missing, directory: kind == Kind::Directory, mark };
         match kind {
             Kind::Directory if scope == Scope::Tree => self.trees.push(item),
             Kind::Directory if scope == Scope::Level => self.levels.push(item),

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    cargo, packages, privilege, tidy,
+    cargo, chaos, packages, privilege, tidy,
     vm::{self, Verdict},
 };
 use results::Results;
@@ -36,6 +36,7 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     stages.run("build", || cargo::build_binary("trigsync-user", "trigsync", cargo::Profile::Dev).map(drop));
     stages.run("test", || run_tests(filter, &mut results));
     if filter.is_none() {
+        stages.run("chaos", chaos::for_tests);
         stages.run("guests", || run_guests(&mut results));
     }
     Ok(stages.close(&results))
