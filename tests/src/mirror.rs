@@ -37,19 +37,20 @@ pub struct Launch<'a> {
     room: &'a Room,
     arguments: Vec<OsString>,
     path_first: Option<PathBuf>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl<'a> Launch<'a> {
     /// With a configuration file.
     pub fn config(room: &'a Room, text: &str) -> Self {
-        let launch = Self { room, arguments: vec!["--config".into(), Self::file(room).into()], path_first: None };
+        let launch = Self { room, arguments: vec!["--config".into(), Self::file(room).into()], path_first: None, environment: Vec::new() };
         launch.rewrite(text);
         launch
     }
 
     /// With flags alone: one source, its targets.
     pub fn flags(room: &'a Room, source: &Path, targets: &[&str]) -> Self {
-        Self { room, arguments: trigsync::source_and_targets(source, targets), path_first: None }
+        Self { room, arguments: trigsync::source_and_targets(source, targets), path_first: None, environment: Vec::new() }
     }
 
     /// The configuration file of [`Launch::config`].
@@ -74,9 +75,16 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Sets a variable in the daemon's environment.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = trigsync::command(self.room);
         command.arg("run").args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(first) = &self.path_first {
             let rest = std::env::var_os("PATH").unwrap_or_default();
             let path = std::iter::once(first.clone()).chain(std::env::split_paths(&rest));
@@ -191,6 +199,11 @@ impl Mirror<'_> {
         assert!(status.success(), "after `trigsync stop` the daemon ended with {status}");
         let rest: Vec<_> = self.stdout.try_iter().collect();
         assert!(rest.is_empty(), "standard output after the ready line: {rest:?}");
+    }
+
+    /// The daemon's process number.
+    pub fn pid(&self) -> i32 {
+        self.process.id().cast_signed()
     }
 
     /// SIGKILL for the daemon and for what it has started, as when the machine's out-of-memory killer takes the whole unit.

@@ -7,6 +7,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use crate::{
     capture::choose::Wanted,
     config::{Backend, ConfigError, Overrides, RawConfig},
+    control::Which,
     runtime::{InitialSync, Origin},
 };
 
@@ -69,16 +70,19 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// One line for a monitoring system: 0 fine, 1 warning, 2 critical, 3 unknown, with performance data.
+    Check(Check),
     /// Tell what was sent when, as far as it is kept. The daemon need not run.
     History(History),
     /// Compare sources and targets, and list what differs.
     Verify(Verify),
-    /// Let a sync that a guard has stopped go on; what it objected to may be deleted.
-    Release {
-        /// Only this sync.
-        #[arg(long, value_name = "NAME")]
-        sync: Option<String>,
-    },
+    /// Let a sync that a guard has stopped go on, where what it objected to may then be deleted; and targets that are held. With --target
+    /// only the latter.
+    Release(Which),
+    /// Send nothing until `release`; changes are kept, also across a restart.
+    Hold(Which),
+    /// Try now what waits for another attempt, paths that are set aside too.
+    Retry(Which),
     /// End the running daemon, and wait until it has ended.
     Stop,
     /// Take out of the kernel what an eBPF capture left there for the next start. Not while the daemon runs.
@@ -150,6 +154,25 @@ pub struct Definition {
     /// The largest share of a target that one batch may delete; 100% switches the guard off.
     #[arg(long, value_name = "PERCENT")]
     pub max_delete: Option<String>,
+}
+
+#[derive(Debug, Group)]
+pub struct Check {
+    /// A target that is so far behind is worth a warning.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub warn_lag: humantime::Duration,
+    /// A target that is so far behind, or has failed for so long, is critical.
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub crit_lag: humantime::Duration,
+    /// So many changes to come are worth a warning.
+    #[arg(long, value_name = "N")]
+    pub warn_backlog: Option<u64>,
+    /// So many changes to come are critical.
+    #[arg(long, value_name = "N")]
+    pub crit_backlog: Option<u64>,
+    /// A daemon that does not answer within this time is critical.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub timeout: humantime::Duration,
 }
 
 #[derive(Debug, Group)]

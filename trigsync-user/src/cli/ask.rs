@@ -1,4 +1,4 @@
-//! The commands that ask the running daemon: `flush`, `status`, `release`, `stop`.
+//! The commands that ask the running daemon: `flush`, `status`, `release`, `hold`, `retry`, `stop`.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -39,10 +39,11 @@ pub fn status(state_dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-pub fn release(state_dir: &Path, sync: Option<String>) -> anyhow::Result<ExitCode> {
-    match call(state_dir, &Request::Release { sync })? {
-        Response::Released { syncs } if syncs.is_empty() => println!("nothing was stopped"),
-        Response::Released { syncs } => println!("released: {}", syncs.join(", ")),
+/// Has the daemon do something for some targets, and says for which it did.
+pub fn order(state_dir: &Path, request: &Request, done: &str, nothing: &str) -> anyhow::Result<ExitCode> {
+    match call(state_dir, request)? {
+        Response::Done { names } if names.is_empty() => println!("{nothing}"),
+        Response::Done { names } => println!("{done}: {}", names.join(", ")),
         other => return refused(other),
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@
 
 mod args;
 mod ask;
+mod check;
 mod doctor;
 mod events;
 mod history;
@@ -19,7 +20,12 @@ use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command, LogFormat};
 
-use crate::{config::ConfigError, control::ClientError, journal::JournalError, runtime::RuntimeError};
+use crate::{
+    config::ConfigError,
+    control::{ClientError, Request},
+    journal::JournalError,
+    runtime::RuntimeError,
+};
 
 /// It failed.
 const FAILED: u8 = 1;
@@ -39,9 +45,12 @@ pub fn main() -> ExitCode {
         Command::Doctor { config, capture } => doctor::doctor(&args.state_dir, config.as_deref(), &capture),
         Command::Flush { timeout } => ask::flush(&args.state_dir, timeout.into()),
         Command::Status { json } => ask::status(&args.state_dir, json),
+        Command::Check(limits) => return check::check(&args.state_dir, &limits),
         Command::History(question) => history::history(&args.state_dir, question),
         Command::Verify(verify) => verify::verify(&args.state_dir, &verify),
-        Command::Release { sync } => ask::release(&args.state_dir, sync),
+        Command::Release(which) => ask::order(&args.state_dir, &Request::Release(which), "released", "nothing was stopped or held"),
+        Command::Hold(which) => ask::order(&args.state_dir, &Request::Hold(which), "held", "everything was held already"),
+        Command::Retry(which) => ask::order(&args.state_dir, &Request::Retry(which), "tried now", "there is no target"),
         Command::Stop => ask::stop(&args.state_dir),
         Command::UninstallCapture => uninstall::uninstall(&args.state_dir),
     };

@@ -4,6 +4,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{LONGEST, Request, Response, socket_path};
@@ -19,6 +20,12 @@ pub enum ClientError {
         /// The system's answer.
         source: io::Error,
     },
+    /// It does not answer.
+    #[error("the daemon did not answer within {}", humantime::format_duration(*limit))]
+    Silent {
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The connection broke.
     #[error("the daemon went away before it answered")]
     Io(#[from] io::Error),
@@ -29,12 +36,22 @@ pub enum ClientError {
 
 /// Asks the daemon of a state directory.
 pub fn call(state_dir: &Path, request: &Request) -> Result<Response, ClientError> {
-    Ok(ask(state_dir, request)?.0)
+    call_within(state_dir, request, None)
+}
+
+/// Asks, and gives up where no answer comes within `limit`.
+pub fn call_within(state_dir: &Path, request: &Request, limit: Option<Duration>) -> Result<Response, ClientError> {
+    match ask(state_dir, request, limit) {
+        Err(ClientError::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(ClientError::Silent { limit: limit.unwrap_or_default() })
+        }
+        answered => Ok(answered?.0),
+    }
 }
 
 /// Has the daemon end, and waits until it has.
 pub fn stop(state_dir: &Path) -> Result<Response, ClientError> {
-    let (response, mut connection) = ask(state_dir, &Request::Stop)?;
+    let (response, mut connection) = ask(state_dir, &Request::Stop, None)?;
     if let Response::Stopping = response {
         // Closed by the kernel when the process is gone; how does not matter.
         let _ = connection.read_to_end(&mut Vec::new());
@@ -42,9 +59,11 @@ pub fn stop(state_dir: &Path) -> Result<Response, ClientError> {
     Ok(response)
 }
 
-fn ask(state_dir: &Path, request: &Request) -> Result<(Response, BufReader<UnixStream>), ClientError> {
+fn ask(state_dir: &Path, request: &Request, limit: Option<Duration>) -> Result<(Response, BufReader<UnixStream>), ClientError> {
     let socket = socket_path(state_dir);
     let mut connection = UnixStream::connect(&socket).map_err(|source| ClientError::NoDaemon { socket, source })?;
+    connection.set_read_timeout(limit)?;
+    connection.set_write_timeout(limit)?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     connection.write_all(&line)?;

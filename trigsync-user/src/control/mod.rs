@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ClientError, call, stop};
+pub use client::{ClientError, call, call_within, stop};
 pub use server::{Call, serve};
 
 use crate::{config::RawConfig, model::RelPathBuf, observe::Status};
@@ -25,11 +25,12 @@ pub enum Request {
         /// Give up after so many milliseconds.
         timeout_ms: u64,
     },
-    /// Let what a guard has stopped go on.
-    Release {
-        /// One sync; all where there is none.
-        sync: Option<String>,
-    },
+    /// Let what a guard has stopped, or the operator holds, go on.
+    Release(Which),
+    /// Send nothing until it is released.
+    Hold(Which),
+    /// Try now what waits for another attempt.
+    Retry(Which),
     /// Look at these paths again, content included.
     Mark {
         /// The sync.
@@ -43,6 +44,17 @@ pub enum Request {
     Config,
     /// End.
     Stop,
+}
+
+/// Which targets are meant.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, clap::Args)]
+pub struct Which {
+    /// Only this sync.
+    #[arg(long, value_name = "NAME")]
+    pub sync: Option<String>,
+    /// Only this target.
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
 }
 
 /// What the daemon answers.
@@ -61,10 +73,10 @@ pub enum Response {
         /// One line for every target that is behind, with the reason.
         targets: Vec<String>,
     },
-    /// To `release`.
-    Released {
-        /// The syncs that go on.
-        syncs: Vec<String>,
+    /// To `release`, `hold` and `retry`.
+    Done {
+        /// The syncs and targets for which it was done.
+        names: Vec<String>,
     },
     /// To `mark`.
     Marked,

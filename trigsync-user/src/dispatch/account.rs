@@ -67,10 +67,14 @@ impl Lane {
         }
     }
 
-    fn suffer(&mut self, trouble: Trouble, ended: Instant) {
-        // What waits goes back into the set, where it folds for as long as the trouble lasts.
+    /// What waits goes back into the set, where it folds for as long as nothing is sent.
+    pub(super) fn put_back_what_waits(&mut self) {
         let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark).collect();
         self.shared.set().put_back(waiting);
+    }
+
+    fn suffer(&mut self, trouble: Trouble, ended: Instant) {
+        self.put_back_what_waits();
         let (state, reason, first, longest) = match trouble {
             Trouble::Stopped => return,
             Trouble::RootGone(reason) => return self.context.sync.stop_without_root(&reason),

@@ -29,7 +29,7 @@ use crate::{
     coalesce::Taken,
     config::TargetConfig,
     model::{Mark, Ops, RelPathBuf, Scope, Stamp},
-    observe::{Doing, LaneState},
+    observe::{Doing, HELD_BY_OPERATOR, LaneState},
     plan::{Plan, PlannedRun, RootError, open_same_root, plan},
     rsync::Rsync,
 };
@@ -123,6 +123,7 @@ impl Lane {
     /// the shared set.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         while !stop.is_cancelled() {
+            self.shared.beats();
             self.start_what_can_start();
             self.answer_flushes();
             self.tell();
@@ -130,7 +131,7 @@ impl Lane {
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(ended) = self.jobs.join_next() => self.account(ended.expect("jobs do not panic")),
-                () = self.shared.wake.notified() => self.hear_flushes(),
+                () = self.shared.wake.notified() => self.hear(),
                 () = wait_until(wake_at) => {}
                 () = wait_until(ask_at) => {
                     self.asked_at = self.cut.ask_again();
@@ -166,7 +167,7 @@ impl Lane {
 
     fn start_what_can_start(&mut self) {
         let connections = self.connections;
-        if self.gate.borrow().stopped.is_some() || self.retry_at.is_some_and(|at| at > Instant::now()) {
+        if self.gate.borrow().stopped.is_some() || self.shared.is_held() || self.retry_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
         while self.running.len() < connections
@@ -302,9 +303,12 @@ impl Lane {
     }
 
     /// A flush does not wait: neither for a quiet moment nor for the next attempt.
-    fn hear_flushes(&mut self) {
+    fn hear(&mut self) {
+        let mut fresh = self.shared.takes_retry();
+        if self.shared.is_held() {
+            self.put_back_what_waits();
+        }
         let mut flushes = lock(&self.shared.flushes);
-        let mut fresh = false;
         for flush in flushes.iter_mut() {
             fresh |= !std::mem::replace(&mut flush.heard, true);
             self.hurry = self.hurry.max(flush.barrier);
@@ -358,7 +362,7 @@ impl Lane {
         let waiting: usize = self.round.iter().chain(&self.bulk).map(|run| run.items.len()).sum();
         let running: usize = self.running.iter().map(|job| job.marks + job.reach.as_ref().map_or(0, Reach::shadows)).sum();
         let doing = Doing {
-            trouble: self.trouble.clone(),
+            trouble: if self.shared.is_held() { Some((LaneState::Held, HELD_BY_OPERATOR.to_owned())) } else { self.trouble.clone() },
             in_flight: (waiting + running + self.aside.waiting()) as u64,
             oldest,
             set_aside: self.aside.list(SHOWN),
@@ -373,7 +377,7 @@ impl Lane {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        if self.gate.borrow().stopped.is_some() {
+        if self.gate.borrow().stopped.is_some() || self.shared.is_held() {
             return None;
         }
         if let Some(at) = self.retry_at.filter(|at| *at > Instant::now()) {

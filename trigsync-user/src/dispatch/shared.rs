@@ -26,8 +26,20 @@ pub struct LaneShared {
     changes: AtomicU64,
     /// When a search began whose marks are not all here; 0 where none runs.
     searching: AtomicU64,
+    /// When the lane's loop turned last.
+    beat: AtomicU64,
     pub(super) flushes: Mutex<Vec<Flush>>,
+    orders: Mutex<Orders>,
     pub(super) wake: Notify,
+}
+
+/// What the operator has ordered.
+#[derive(Debug, Default)]
+struct Orders {
+    /// Nothing is sent.
+    held: bool,
+    /// What waits for another attempt is tried now.
+    retry: bool,
 }
 
 /// Somebody waits until everything marked up to a stamp has arrived.
@@ -53,7 +65,9 @@ impl LaneShared {
             report: Mutex::new(LaneReport::new(name, address)),
             changes: AtomicU64::new(0),
             searching: AtomicU64::new(0),
+            beat: AtomicU64::new(0),
             flushes: Mutex::default(),
+            orders: Mutex::default(),
             wake: Notify::new(),
         }
     }
@@ -125,6 +139,46 @@ impl LaneShared {
     /// Holds marks in about so many bytes from now on.
     pub fn bound(&self, bytes: usize) {
         self.set().bound(bytes);
+    }
+
+    /// Sends nothing until [`release`](Self::release); changes go on folding. Whoever waits for a flush is let go.
+    pub fn hold(&self) {
+        lock(&self.orders).held = true;
+        lock(&self.flushes).clear();
+        self.wake();
+    }
+
+    /// Ends [`hold`](Self::hold). Whether there was one.
+    pub fn release(&self) -> bool {
+        let held = std::mem::take(&mut lock(&self.orders).held);
+        self.wake();
+        held
+    }
+
+    /// When the lane's loop turned last. It turns after every [`wake`](Self::wake).
+    pub fn beat(&self) -> Stamp {
+        self.beat.load(Relaxed)
+    }
+
+    /// The lane's loop turns.
+    pub(super) fn beats(&self) {
+        self.beat.store(now(), Relaxed);
+    }
+
+    /// Whether the operator holds it.
+    pub fn is_held(&self) -> bool {
+        lock(&self.orders).held
+    }
+
+    /// Has what waits for another attempt tried now, paths that are set aside too.
+    pub fn retry(&self) {
+        lock(&self.orders).retry = true;
+        self.wake();
+    }
+
+    /// Whether [`retry`](Self::retry) was called since the last time.
+    pub(super) fn takes_retry(&self) -> bool {
+        std::mem::take(&mut lock(&self.orders).retry)
     }
 
     /// Settles by other times from now on.

@@ -48,6 +48,8 @@ pub struct LaneLeft {
     pub is_incomplete: bool,
     /// Where the last daemon had not found all that changed since then, by the clock as it goes now.
     pub searching_since: Option<SystemTime>,
+    /// Whether the operator wants nothing to be sent.
+    pub is_held: bool,
     pub(super) marks: Vec<(RelPathBuf, Scope)>,
 }
 
@@ -68,7 +70,7 @@ impl Left {
         let [sync, target, meaning] = [sync, target, meaning].map(str::to_owned);
         Self {
             passed,
-            lanes: vec![LaneLeft { sync, target, meaning, is_incomplete, searching_since: None, marks: Vec::new() }],
+            lanes: vec![LaneLeft { sync, target, meaning, is_incomplete, searching_since: None, is_held: false, marks: Vec::new() }],
             set_aside: None,
         }
     }
@@ -145,7 +147,7 @@ impl Store {
 
     fn lanes(&self, path: &Path, set_back: Duration) -> rusqlite::Result<Result<Vec<LaneLeft>, JournalError>> {
         let mut lanes = Vec::new();
-        let mut statement = self.connection.prepare("SELECT id, sync, target, meaning, incomplete, searching_since FROM lane")?;
+        let mut statement = self.connection.prepare("SELECT id, sync, target, meaning, incomplete, searching_since, held FROM lane")?;
         let mut marks = self.connection.prepare("SELECT path, scope FROM mark WHERE lane = ?")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -156,6 +158,7 @@ impl Store {
                 meaning: row.get(3)?,
                 is_incomplete: row.get(4)?,
                 searching_since: since.map(|since| since.checked_sub(set_back).unwrap_or(SystemTime::UNIX_EPOCH)),
+                is_held: row.get(6)?,
                 marks: Vec::new(),
             };
             let mut found = marks.query([row.get::<_, i64>(0)?])?;

@@ -30,6 +30,7 @@ CREATE TABLE lane (
     source BLOB NOT NULL,
     meaning TEXT NOT NULL,       -- how it is configured
     incomplete INTEGER NOT NULL DEFAULT 0, -- whether there were more marks than could be kept
+    held INTEGER NOT NULL DEFAULT 0, -- whether the operator wants nothing to be sent
     searching_since INTEGER,     -- what changed since then is being searched for, and is not all in the marks yet
     UNIQUE (sync, target)
 );

@@ -90,6 +90,8 @@ pub(super) struct LanePart<'a> {
     pub enters: Option<&'a Entered>,
     /// Whether all that was searched for is marked now.
     pub searched: bool,
+    /// Whether the operator holds it, where that has changed.
+    pub held: Option<bool>,
     pub pending: &'a Pending,
     pub batches: &'a [Batch],
 }
@@ -224,6 +226,9 @@ fn write_lane(transaction: &Transaction<'_>, part: &LanePart<'_>, base: i64) -> 
     }
     if part.searched {
         transaction.execute("UPDATE lane SET searching_since = NULL WHERE sync = ?1 AND target = ?2", params![sync, target])?;
+    }
+    if let Some(held) = part.held {
+        transaction.execute("UPDATE lane SET held = ?3 WHERE sync = ?1 AND target = ?2", params![sync, target, held])?;
     }
     let Pending { cleared, absorbed, rows, complete } = part.pending;
     let is_new = part.enters.is_some_and(|entered| !entered.keeps);

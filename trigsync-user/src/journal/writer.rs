@@ -83,6 +83,7 @@ pub struct Journal {
 enum Command {
     Enter(Entered, Arc<dyn LaneLog>),
     Searched(LaneKey),
+    Held(LaneKey, bool),
     Leave(LaneKey),
     Hold,
     GoOn,
@@ -94,6 +95,7 @@ impl std::fmt::Debug for Command {
         f.write_str(match self {
             Self::Enter(..) => "Enter",
             Self::Searched(..) => "Searched",
+            Self::Held(..) => "Held",
             Self::Leave(..) => "Leave",
             Self::Hold => "Hold",
             Self::GoOn => "GoOn",
@@ -170,6 +172,11 @@ impl Journal {
         }
     }
 
+    /// The operator holds a lane, or no longer does.
+    pub fn held(&self, key: LaneKey, held: bool) {
+        self.tell(Command::Held(key, held));
+    }
+
     /// Forgets a lane.
     pub fn leave(&self, key: LaneKey) {
         self.tell(Command::Leave(key));
@@ -213,6 +220,7 @@ struct Lane {
     log: Arc<dyn LaneLog>,
     enters: Option<Entered>,
     searched: bool,
+    held: Option<bool>,
     pending: Pending,
     batches: Vec<Batch>,
 }
@@ -261,11 +269,14 @@ impl Writer {
                 self.lanes.retain(|lane| !is(&lane.key, &key));
                 self.gone.retain(|gone| !is(gone, &key));
                 let (pending, batches) = (Pending::default(), Vec::new());
-                self.lanes.push(Lane { key, log, enters: Some(entered), searched: false, pending, batches });
+                self.lanes.push(Lane { key, log, enters: Some(entered), searched: false, held: None, pending, batches });
             }
             Command::Searched(key) => {
                 // What was found is in the log, and is taken from there before this is written.
                 self.lanes.iter_mut().filter(|lane| is(&lane.key, &key)).for_each(|lane| lane.searched = true);
+            }
+            Command::Held(key, held) => {
+                self.lanes.iter_mut().filter(|lane| is(&lane.key, &key)).for_each(|lane| lane.held = Some(held));
             }
             Command::Leave(key) => {
                 self.lanes.retain(|lane| !is(&lane.key, &key));
@@ -296,7 +307,9 @@ impl Writer {
         }
         let moved = reached.position != self.written.position || self.written_at.elapsed() >= IDLE && reached != self.written;
         let reached = Some(&reached).filter(|_| self.held == 0);
-        let is_idle = |lane: &Lane| lane.pending.is_empty() && lane.batches.is_empty() && lane.enters.is_none() && !lane.searched;
+        let is_idle = |lane: &Lane| {
+            lane.pending.is_empty() && lane.batches.is_empty() && lane.enters.is_none() && lane.held.is_none() && !lane.searched
+        };
         if self.gone.is_empty() && self.lanes.iter().all(is_idle) && !(moved && reached.is_some()) {
             return Ok(());
         }
@@ -304,10 +317,11 @@ impl Writer {
             .lanes
             .iter()
             .filter(|lane| !is_idle(lane))
-            .map(|Lane { key, enters, searched, pending, batches, .. }| LanePart {
+            .map(|Lane { key, enters, searched, held, pending, batches, .. }| LanePart {
                 key,
                 enters: enters.as_ref(),
                 searched: *searched,
+                held: *held,
                 pending,
                 batches,
             })
@@ -319,7 +333,7 @@ impl Writer {
         self.written_at = Instant::now();
         self.gone.clear();
         for lane in &mut self.lanes {
-            (lane.enters, lane.searched, lane.pending) = (None, false, Pending::default());
+            (lane.enters, lane.searched, lane.held, lane.pending) = (None, false, None, Pending::default());
             lane.batches.clear();
         }
         Ok(())

@@ -4,4 +4,4 @@ mod report;
 mod status;
 
 pub use report::{Doing, LaneReport, Sent};
-pub use status::{CaptureStatus, DelayStatus, LaneState, SearchStatus, Status, SyncState, SyncStatus, TargetStatus};
+pub use status::{CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, SearchStatus, Status, SyncState, SyncStatus, TargetStatus};

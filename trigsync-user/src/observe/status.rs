@@ -89,6 +89,9 @@ pub enum LaneState {
     Held,
 }
 
+/// Why a target is held that the operator wants to be.
+pub const HELD_BY_OPERATOR: &str = "held by the operator; `trigsync release` lets it go on";
+
 /// One target.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TargetStatus {

@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::try_join_all;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::daemon::Daemon;
+use super::{
+    daemon::Daemon,
+    sync::{RunningLane, RunningSync},
+};
 use crate::{
     capture::Capture,
-    control::{Call, Request, Response},
+    control::{Call, Request, Response, Which},
     dispatch::{LaneShared, SyncContext},
     model::{Mark, Ops, RelPathBuf, Scope},
     observe::{CaptureStatus, LaneState, Status},
@@ -20,7 +23,9 @@ impl Daemon {
         let response = match call.request {
             Request::Status => Response::Status { status: Box::new(self.status()) },
             Request::Config => Response::Config { config: Box::new(self.raw.clone()) },
-            Request::Release { sync } => self.release_syncs(sync.as_deref()).await,
+            Request::Release(which) => self.release_all(&which).await,
+            Request::Hold(which) => self.hold(&which),
+            Request::Retry(which) => self.retry(&which),
             Request::Mark { sync, target, paths } => self.mark(&sync, &target, paths),
             Request::Flush { timeout_ms } => {
                 self.flush(Duration::from_millis(timeout_ms), call.answer);
@@ -53,21 +58,71 @@ impl Daemon {
         }
     }
 
-    async fn release_syncs(&self, name: Option<&str>) -> Response {
-        let mut syncs = Vec::new();
-        if name.is_some_and(|name| !self.syncs.iter().any(|sync| sync.context.config.name == name)) {
-            return Response::Error { message: format!("there is no sync `{}`", name.unwrap_or_default()) };
+    /// Lanes that are meant; an error where there are none.
+    fn lanes_of(&self, which: &Which) -> Result<Vec<(&RunningSync, &RunningLane)>, Response> {
+        let Which { sync: wanted, target } = which;
+        let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
+        let syncs = self.syncs.iter().filter(|sync| is(wanted, &sync.context.config.name));
+        let lanes = syncs.flat_map(|sync| sync.lanes.iter().map(move |lane| (sync, lane)));
+        let lanes: Vec<_> = lanes.filter(|(_, lane)| is(target, &lane.target.name)).collect();
+        match lanes.is_empty() {
+            false => Ok(lanes),
+            true => Err(Response::Error {
+                message: match (wanted, target) {
+                    (Some(sync), None) => format!("there is no sync `{sync}`"),
+                    (Some(sync), Some(target)) => format!("there is no target `{target}` in a sync `{sync}`"),
+                    (None, target) => format!("there is no target `{}`", target.as_deref().unwrap_or_default()),
+                },
+            }),
         }
-        for sync in self.syncs.iter().filter(|sync| name.is_none_or(|name| sync.context.config.name == name)) {
-            if sync.context.gate().stopped.is_none() {
-                continue;
+    }
+
+    async fn release_all(&self, which: &Which) -> Response {
+        let lanes = match self.lanes_of(which) {
+            Ok(lanes) => lanes,
+            Err(response) => return response,
+        };
+        let mut names = Vec::new();
+        let mut last = None;
+        for (sync, lane) in lanes {
+            // Once for each sync, and not where only a target was named.
+            if which.target.is_none() && last.replace(sync.id) != Some(sync.id) && sync.context.gate().stopped.is_some() {
+                if let Err(error) = self.release(sync).await {
+                    return Response::Error { message: format!("sync {} stays stopped: {error}", sync.context.config.name) };
+                }
+                names.push(sync.context.config.name.clone());
             }
-            if let Err(error) = self.release(sync).await {
-                return Response::Error { message: format!("sync {} stays stopped: {error}", sync.context.config.name) };
+            if lane.shared.release() {
+                self.journal.held(sync.key_of(lane), false);
+                names.push(lane.target.name.clone());
             }
-            syncs.push(sync.context.config.name.clone());
         }
-        Response::Released { syncs }
+        Response::Done { names }
+    }
+
+    fn hold(&self, which: &Which) -> Response {
+        match self.lanes_of(which) {
+            Ok(lanes) => {
+                let fresh: Vec<_> = lanes.into_iter().filter(|(_, lane)| !lane.shared.is_held()).collect();
+                for (sync, lane) in &fresh {
+                    tracing::info!("{}: {}: held by the operator", sync.context.config.name, lane.target.name);
+                    lane.shared.hold();
+                    self.journal.held(sync.key_of(lane), true);
+                }
+                Response::Done { names: fresh.iter().map(|(_, lane)| lane.target.name.clone()).collect() }
+            }
+            Err(response) => response,
+        }
+    }
+
+    fn retry(&self, which: &Which) -> Response {
+        match self.lanes_of(which) {
+            Ok(lanes) => {
+                lanes.iter().for_each(|(_, lane)| lane.shared.retry());
+                Response::Done { names: lanes.iter().map(|(_, lane)| lane.target.name.clone()).collect() }
+            }
+            Err(response) => response,
+        }
     }
 
     fn mark(&self, sync: &str, target: &str, paths: Vec<RelPathBuf>) -> Response {
@@ -105,11 +160,15 @@ async fn arrival(capture: &Capture, lanes: &[LaneOfSync]) -> Result<bool, String
     let arrivals = lanes.iter().map(|(context, shared)| async {
         // Nothing wakes a lane whose root has gone quietly.
         context.check_root();
+        if shared.is_held() {
+            return Ok(false);
+        }
         tokio::select! {
             biased;
             () = context.stopped() => Ok(false),
             arrived = shared.flush() => match arrived {
                 Ok(()) => Ok(true),
+                Err(_) if shared.is_held() => Ok(false),
                 Err(_) => Err("a target was taken out of the configuration, or the daemon is ending".to_owned()),
             },
         }

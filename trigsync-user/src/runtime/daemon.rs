@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     Options, RuntimeError, StateDir,
     fan_out::{FanOut, Table, everything},
+    notify::{self, Notifier},
     sync::{RunningLane, RunningSync, Tools},
     watch::watched,
 };
@@ -58,6 +59,8 @@ enum Wake {
     Hangup,
     Stop,
     CaptureEnded(Arc<str>),
+    /// The service manager is to hear of us.
+    Tick,
 }
 
 impl Daemon {
@@ -166,6 +169,8 @@ impl Daemon {
 
     /// Works until a signal, `trigsync stop` or the end of capture.
     pub async fn run(mut self) -> Result<(), RuntimeError> {
+        let mut notifier = Notifier::new();
+        notify::ready();
         let ended = self.capture.ended();
         tokio::pin!(ended);
         let mut stopping = None;
@@ -176,6 +181,7 @@ impl Daemon {
                 Some(()) = self.terminate.recv() => Wake::Stop,
                 Some(()) = self.interrupt.recv() => Wake::Stop,
                 why = &mut ended => Wake::CaptureEnded(why),
+                () = notifier.tick() => Wake::Tick,
             };
             match wake {
                 Wake::Call(call) => {
@@ -184,7 +190,12 @@ impl Daemon {
                         break Ok(());
                     }
                 }
-                Wake::Hangup => self.reload().await,
+                Wake::Hangup => {
+                    notify::reloading();
+                    self.reload().await;
+                    notify::ready();
+                }
+                Wake::Tick => notifier.feed(&self.capture, &self.lanes(), &self.summary()).await,
                 Wake::Stop => break Ok(()),
                 Wake::CaptureEnded(why) => break Err(RuntimeError::CaptureEnded(why.to_string())),
             }
@@ -193,8 +204,25 @@ impl Daemon {
             // The client may have gone; the daemon ends all the same.
             let _ = answer.send(crate::control::Response::Stopping);
         }
+        notify::stopping();
         self.finish().await;
         result
+    }
+
+    /// Every lane with its target's name.
+    fn lanes(&self) -> Vec<(String, Arc<LaneShared>)> {
+        self.syncs.iter().flat_map(|sync| &sync.lanes).map(|lane| (lane.target.name.clone(), lane.shared.clone())).collect()
+    }
+
+    /// One line for the service manager: the target that is furthest behind.
+    fn summary(&self) -> String {
+        let targets: Vec<_> = self.syncs.iter().flat_map(|sync| sync.status().targets).collect();
+        let stopped = self.syncs.iter().filter(|sync| sync.context.gate().stopped.is_some()).count();
+        let behind = targets.iter().filter(|target| target.lag_ms > 0).count();
+        let worst = targets.iter().max_by_key(|target| target.lag_ms).filter(|target| target.lag_ms > 0);
+        let worst = worst.map_or_else(String::new, |target| format!(", {} by {:.0} s", target.name, target.lag_ms as f64 / 1000.0));
+        let stopped = if stopped > 0 { format!(", {stopped} syncs stopped") } else { String::new() };
+        format!("{} targets, {behind} behind{worst}{stopped}", targets.len())
     }
 
     async fn finish(self) {
@@ -274,6 +302,7 @@ impl Daemon {
         // One that is under way goes on for the lanes that are kept, and is of no use to others.
         let search = running.search;
         let lanes = join_all(running.lanes.into_iter().map(RunningLane::stop)).await;
+        let held: Vec<_> = lanes.iter().filter(|(_, shared)| shared.is_held()).map(|(target, _)| target.name.clone()).collect();
         let mut kept = HashMap::new();
         for (target, shared) in lanes {
             let stays = new.targets.iter().any(|other| other.name == target.name && other.address == target.address);
@@ -295,6 +324,10 @@ impl Daemon {
             tracing::info!("sync {}: a full pass to {}", sync.context.config.name, lane.target.name);
             lane.shared.mark_all([everything()]);
             lane.enter(&sync.context.config, false, None, &self.journal);
+        }
+        for lane in sync.lanes.iter().filter(|lane| held.contains(&lane.target.name) && !lane.shared.is_held()) {
+            lane.shared.hold();
+            self.journal.held(sync.key_of(lane), true);
         }
         Ok(sync)
     }

@@ -10,6 +10,7 @@ mod calls;
 mod daemon;
 mod fan_out;
 mod initial;
+mod notify;
 mod search;
 mod state_dir;
 mod sync;

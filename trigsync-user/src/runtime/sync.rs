@@ -60,8 +60,12 @@ impl RunningLane {
 
     /// The shared side of a lane for `target`, before the lane starts, with what the last daemon left unsent.
     pub fn share(config: &SyncConfig, target: &TargetConfig, left: Option<&LaneLeft>) -> Arc<LaneShared> {
-        let left = left.into_iter().flat_map(LaneLeft::marks);
-        Arc::new(LaneShared::new(config.settle, target.name.clone(), target.address.to_string(), left))
+        let marks = left.into_iter().flat_map(LaneLeft::marks);
+        let shared = LaneShared::new(config.settle, target.name.clone(), target.address.to_string(), marks);
+        if left.is_some_and(|left| left.is_held) {
+            shared.hold();
+        }
+        Arc::new(shared)
     }
 
     /// Has the journal keep what this lane has not sent. What is due for it is marked already, but for what is searched for.
@@ -119,7 +123,12 @@ impl RunningSync {
 
     /// By which the journal knows its lanes.
     pub fn keys(&self) -> impl Iterator<Item = LaneKey> + '_ {
-        self.lanes.iter().map(|lane| key(&self.context.config, &lane.target))
+        self.lanes.iter().map(|lane| self.key_of(lane))
+    }
+
+    /// By which the journal knows one of them.
+    pub fn key_of(&self, lane: &RunningLane) -> LaneKey {
+        key(&self.context.config, &lane.target)
     }
 
     /// Stops all lanes at once. What they have not sent is in their sets.

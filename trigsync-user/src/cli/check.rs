@@ -1,0 +1,130 @@
+//! `trigsync check`: one line for a monitoring system, with the exit codes and the performance data of its plugins (Nagios and all that
+//! speak as it does).
+
+use std::{fmt::Write as _, path::Path, process::ExitCode, time::Duration};
+
+use super::args::Check;
+use crate::{
+    control::{ClientError, Request, Response, call_within},
+    observe::{HELD_BY_OPERATOR, LaneState, Status, SyncState, SyncStatus, TargetStatus},
+};
+
+/// How bad it is; the number is the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Ok = 0,
+    Warning = 1,
+    Critical = 2,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+/// The exit code where nothing can be said.
+const UNKNOWN: u8 = 3;
+
+pub fn check(state_dir: &Path, limits: &Check) -> ExitCode {
+    let (level, line) = match call_within(state_dir, &Request::Status, Some(limits.timeout.into())) {
+        Ok(Response::Status { status }) => judge(&status, limits),
+        Ok(_) | Err(ClientError::Malformed(_)) => {
+            println!("TRIGSYNC UNKNOWN - the daemon's answer cannot be read; is it of another version?");
+            return ExitCode::from(UNKNOWN);
+        }
+        Err(error) => (Level::Critical, error.to_string()),
+    };
+    println!("TRIGSYNC {} - {line}", level.word());
+    ExitCode::from(level as u8)
+}
+
+/// What the status means, in one line with its figures.
+fn judge(status: &Status, limits: &Check) -> (Level, String) {
+    let mut found: Vec<(Level, String)> = Vec::new();
+    for sync in &status.syncs {
+        if let SyncState::Stopped(reason) = &sync.state {
+            found.push((Level::Critical, format!("{} is stopped: {reason}", sync.name)));
+        }
+        for target in &sync.targets {
+            found.extend(
+                of_target(target, limits).into_iter().map(|(level, text)| (level, format!("{}/{} {text}", sync.name, target.name))),
+            );
+        }
+    }
+    if let Some(trouble) = &status.journal_trouble {
+        found.push((Level::Warning, format!("the journal cannot be written: {trouble}")));
+    }
+    found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+    let level = found.first().map_or(Level::Ok, |(level, _)| *level);
+    let targets: usize = status.syncs.iter().map(|sync| sync.targets.len()).sum();
+    let texts: Vec<_> = found.into_iter().map(|(_, text)| text).collect();
+    let text = if texts.is_empty() { format!("{targets} targets, capture by {}", status.capture.tier) } else { texts.join("; ") };
+    // What stands behind the bar is figures, and all of it is one line.
+    let text = text.replace('|', "/").replace(['\n', '\r'], " ");
+    (level, format!("{text} |{}", figures(status, limits)))
+}
+
+fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
+    let mut found = Vec::new();
+    let reason = target.reason.as_deref().unwrap_or_default();
+    let (lag, since) = (Duration::from_millis(target.lag_ms), Duration::from_millis(target.since_ms));
+    let in_state = || humantime::format_duration(Duration::from_secs(since.as_secs()));
+    match target.state {
+        LaneState::Held if reason == HELD_BY_OPERATOR => found.push((Level::Warning, format!("is {reason} ({})", in_state()))),
+        LaneState::Held => found.push((Level::Critical, format!("is held since {}: {reason}", in_state()))),
+        LaneState::Retrying if since >= limits.crit_lag.into() => {
+            found.push((Level::Critical, format!("is retrying since {}: {reason}", in_state())));
+        }
+        LaneState::Retrying => found.push((Level::Warning, format!("is retrying since {}: {reason}", in_state()))),
+        LaneState::Ok | LaneState::Behind => {}
+    }
+    let late = |level| (level, format!("is {:.0} s behind", lag.as_secs_f64()));
+    if lag >= limits.crit_lag.into() {
+        found.push(late(Level::Critical));
+    } else if lag >= limits.warn_lag.into() {
+        found.push(late(Level::Warning));
+    }
+    let backlog = backlog(target);
+    if limits.crit_backlog.is_some_and(|most| backlog >= most) {
+        found.push((Level::Critical, format!("has {backlog} changes to come")));
+    } else if limits.warn_backlog.is_some_and(|most| backlog >= most) {
+        found.push((Level::Warning, format!("has {backlog} changes to come")));
+    }
+    if let Some((path, reason)) = target.set_aside.first() {
+        found.push((Level::Warning, format!("does not take {} paths, the first is {path}: {reason}", target.set_aside.len())));
+    }
+    found
+}
+
+fn backlog(target: &TargetStatus) -> u64 {
+    target.pending + target.in_flight
+}
+
+/// `'label'=value[unit];[warn];[crit];[min]`, with a blank before each.
+fn figures(status: &Status, limits: &Check) -> String {
+    let mut text = String::new();
+    let seconds = |limit: humantime::Duration| limit.as_secs_f64();
+    let bound = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
+    let mut add = |what: &str, sync: &SyncStatus, target: &TargetStatus, value: String| {
+        // Quoted, because names may hold blanks; what else would end a label goes.
+        let of = format!("{}_{}", sync.name, target.name).replace(['\'', '=', '|', '\n', '\r'], "_");
+        // Writing to a string cannot fail.
+        let _ = write!(text, " '{what}_{of}'={value}");
+    };
+    for sync in &status.syncs {
+        for target in &sync.targets {
+            let lag = target.lag_ms as f64 / 1000.0;
+            add("lag", sync, target, format!("{lag:.3}s;{};{};0", seconds(limits.warn_lag), seconds(limits.crit_lag)));
+            add("backlog", sync, target, format!("{};{};{};0", backlog(target), bound(limits.warn_backlog), bound(limits.crit_backlog)));
+            add("failures", sync, target, format!("{}c;;;0", target.failures));
+            add("set_aside", sync, target, format!("{};1;;0", target.set_aside.len()));
+        }
+    }
+    let _ = write!(text, " 'capture_events'={}c;;;0 'capture_losses'={}c;;;0", status.capture.events, status.capture.overflows);
+    text
+}
