@@ -31,6 +31,9 @@ use trigsync_tests::{compare, process::must, room::Room};
 /// What everything in a tree was last written at, as far as its modification times say.
 const OLD: TimeSpec = TimeSpec::new(1_000_000_000, 0);
 
+/// Threads of every scan here.
+pub const THREADS: usize = 3;
+
 pub struct Lab {
     pub room: Room,
     pub filter: Filter,
@@ -90,9 +93,17 @@ impl Lab {
         (marks, summary)
     }
 
+    /// A scan of some directory, whose marks nobody wants.
+    pub fn scan_of(root: &Path, cutoff: SystemTime) -> Result<Summary, ScanError> {
+        let (root, _) = open_root(root).expect("the directory is there");
+        let filter = Filter::none();
+        let scan = Scan { root: root.as_fd(), filter: &filter, cross_mounts: false, cutoff, threads: NonZeroUsize::MIN };
+        scan.run(&Progress::default(), &CancellationToken::new(), drop)
+    }
+
     pub fn scan_with(&self, cutoff: SystemTime, stop: &CancellationToken, found: impl Fn(Mark) + Sync) -> Result<Summary, ScanError> {
         let (root, _) = open_root(&self.source()).expect("the source is there");
-        let threads = NonZeroUsize::new(3).expect("not zero");
+        let threads = NonZeroUsize::new(THREADS).expect("not zero");
         let scan = Scan { root: root.as_fd(), filter: &self.filter, cross_mounts: self.cross_mounts, cutoff, threads };
         scan.run(&Progress::default(), stop, found)
     }

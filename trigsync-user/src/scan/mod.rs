@@ -7,8 +7,8 @@
 //! - What cannot be read becomes a mark, and never ends the scan.
 //! - One descriptor for each thread, and memory for the directories that wait to be read: the siblings on the ways down.
 //!
-//! Times can tell neither of a mount that came or went ([`Summary::mounts`]), nor of a file system that was restored as a whole, nor of stores
-//! through a mapping of tmpfs, which has no times for them.
+//! Times can tell neither of a mount that came or went ([`Summary::mounts`]), nor of a file system that was restored as a whole, nor of what
+//! was changed while the clock was wrong by more than [`SLACK`], nor of stores through a mapping of tmpfs, which has no times for them.
 
 mod directory;
 mod progress;
@@ -119,6 +119,7 @@ impl Scan<'_> {
             return Err(ScanError::Times { kind });
         }
         let look = look(&root, c".")?;
+        drop(root);
         let cutoff = times::moment(self.cutoff);
         let new = look.changed.is_none_or(|changed| changed >= cutoff);
         let Due { mark, .. } = due(Kind::Directory, new, false);
