@@ -6,17 +6,24 @@ use std::{
     fs::{self, Permissions},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
 use nix::{
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
     mount::{MntFlags, MsFlags, mount, umount2},
     unistd::{Uid, setfsuid},
 };
 use tokio_util::sync::CancellationToken;
 use trigsync::{config::Filter, scan::ScanError};
-use trigsync_tests::{mount::Tmpfs, skip};
+use trigsync_tests::{
+    mount::Tmpfs,
+    process::{Outcome, must},
+    room::Room,
+    skip::{self, Cause},
+};
 
 use crate::lab::{Lab, THREADS, words, write_old};
 
@@ -107,6 +114,41 @@ fn times_are_not_believed_where_nothing_is_known_of_them() {
     let found = lab.marked();
     drop(mounted);
     assert_eq!(found, ["L d/inside", "T d/inside"], "what it holds was not looked at");
+}
+
+#[test]
+fn an_exchange_that_renews_no_time_of_what_was_exchanged() {
+    if skip::without_root() || skip::without_program(&["mkfs.xfs"]) {
+        return;
+    }
+    let room = Room::new();
+    let (image, place) = (room.at("image"), room.directory("xfs"));
+    fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+    must(Command::new("mkfs.xfs").arg("-q").arg(&image));
+    let loop_mount = Outcome::of(Command::new("mount").args(["-o", "loop"]).args([&image, &place]), Duration::from_secs(30));
+    if loop_mount.code != 0 {
+        return skip::skip(&Cause::Unavoidable(format!("no loop mount: {}", loop_mount.stderr.trim())));
+    }
+    let _mounted = Mounted(place.clone());
+    let make = |source: &Path, _: &Path| {
+        for (file, content) in
+            [("site/blue/a", "1"), ("site/blue/sub/b", "1"), ("site/green/a", "22"), ("site/green/sub/b", "22"), ("z/q", "3")]
+        {
+            write_old(&source.join(file), content);
+        }
+    };
+    let exchange = |lab: &Lab, one: &str, other: &str| {
+        let [one, other] = [one, other].map(|name| lab.source().join(name));
+        renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).unwrap();
+    };
+    let lab = Lab::new_in(&place, make);
+    exchange(&lab, "site/blue", "site/green");
+    assert_eq!(lab.marked(), ["L site", "T site/blue", "T site/green"]);
+    lab.assert_caught_up("directories exchanged");
+    let lab = Lab::new_in(&place, make);
+    exchange(&lab, "site/blue/sub/b", "site/green/a");
+    assert_eq!(lab.marked(), ["L site/blue/sub", "L site/green", "T site/green/sub"]);
+    lab.assert_caught_up("files exchanged");
 }
 
 #[test]

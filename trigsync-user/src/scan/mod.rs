@@ -36,8 +36,9 @@ use crate::{
     model::{Mark, RelPathBuf},
 };
 use directory::{Opener, look};
-use rule::{Due, Kind, due};
+use rule::{Due, Holder, Kind, due};
 use stack::Stack;
+use times::Times;
 use walk::{Directory, Walk};
 
 /// How far before the moment at which everything older had arrived a scan's cutoff has to be:
@@ -115,14 +116,16 @@ impl Scan<'_> {
         let opener = Opener::new(self.root);
         let path = RelPathBuf::root();
         let root = opener.open(&path)?;
-        if let Some(kind) = times::doubtful(&root) {
-            return Err(ScanError::Times { kind });
-        }
+        let silent = match Times::of(&root) {
+            Times::All => false,
+            Times::NoExchanges => true,
+            Times::Doubtful(kind) => return Err(ScanError::Times { kind }),
+        };
         let look = look(&root, c".")?;
         drop(root);
         let cutoff = times::moment(self.cutoff);
         let new = look.changed.is_none_or(|changed| changed >= cutoff);
-        let Due { mark, .. } = due(Kind::Directory, new, false);
+        let Due { mark, .. } = due(Kind::Directory, new, Holder::NONE);
 
         let walk = Walk {
             opener,
@@ -132,7 +135,7 @@ impl Scan<'_> {
             progress,
             stop,
             found,
-            stack: Stack::new(Directory { path: path.clone(), new, device: look.device, mounted: false }),
+            stack: Stack::new(Directory { path: path.clone(), holder: Holder { new, silent }, device: look.device, mounted: false }),
             mounts: Mutex::default(),
         };
         if let Some((scope, ops)) = mark {
