@@ -27,13 +27,13 @@ use crate::{proc, rsync, statistics::median, tree};
 const FILES_PER_DIRECTORY: u64 = 100;
 /// What is made equal by a write, a new file, a deletion, a `chmod` and a directory that was moved in, sorted by path.
 const MARKS: [&str; 7] = [
-    "Level .",
-    "Tree moved-in",
     "Entry top-0/directory-0/file-0",
     "Level top-0/directory-1",
     "Entry top-0/directory-1/new",
     "Level top-0/directory-2",
     "Entry top-0/directory-3/file-300",
+    "Level top-0/directory-4",
+    "Tree top-0/directory-4/moved-in",
 ];
 
 /// What a scan took, in seconds.
@@ -54,7 +54,7 @@ pub(crate) struct Comparison {
 pub(crate) fn measure(place: &Path, files: u64, repetitions: usize) -> Result<Comparison> {
     let (source, target) = (place.join("source"), place.join("target"));
     fs::create_dir(&target)?;
-    tree::make_empty_files(&source, files.max(400), FILES_PER_DIRECTORY)?;
+    tree::make_empty_files(&source, files.max(500), FILES_PER_DIRECTORY)?;
     let outside = place.join("outside");
     tree::make_empty_files(&outside, 100, 10)?;
     let address = target.to_string_lossy();
@@ -122,7 +122,7 @@ fn change(source: &Path, outside: &Path) -> Result<()> {
     let mut permissions = file.metadata()?.permissions();
     permissions.set_readonly(true);
     fs::set_permissions(file, permissions)?;
-    fs::rename(outside, source.join("moved-in"))?;
+    fs::rename(outside, top.join("directory-4/moved-in"))?;
     Ok(())
 }
 
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn the_scan_finds_what_was_changed_and_rsync_makes_it_equal() {
         let place = tempfile::tempdir().unwrap();
-        let measured = measure(place.path(), 400, 1).unwrap();
+        let measured = measure(place.path(), 500, 1).unwrap();
         assert_eq!((measured.scan.len(), measured.rsync_alone.len()), (1, 1));
         assert!(measured.ratio > 0.0);
     }

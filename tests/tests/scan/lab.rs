@@ -14,6 +14,7 @@ use nix::{
     fcntl::AT_FDCWD,
     sys::{
         stat::{UtimensatFlags, utimensat},
+        statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, statfs},
         time::TimeSpec,
     },
 };
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use trigsync::{
     coalesce::DirtySet,
     config::{BatchLimits, Filter, Settle, TargetAddress, TargetConfig},
-    model::Mark,
+    model::{Mark, Scope},
     plan::{open_root, plan},
     rsync::{Deletions, Missing, Route, Rsync, Run, Verdict, Work, list, removal_rules},
     scan::{Progress, Scan, ScanError, Summary},
@@ -30,6 +31,11 @@ use trigsync_tests::{compare, process::must, room::Room};
 
 /// What everything in a tree was last written at, as far as its modification times say.
 const OLD: TimeSpec = TimeSpec::new(1_000_000_000, 0);
+
+const TELLING: [FsType; 3] = [BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, TMPFS_MAGIC];
+
+/// Threads of every scan here.
+pub const THREADS: usize = 3;
 
 pub struct Lab {
     pub room: Room,
@@ -42,14 +48,29 @@ impl Lab {
     /// Makes a tree with `make`, which gets the source and a directory outside of it. Everything in both bears the same old time then, so
     /// that nothing but content and change times can tell files of one size apart; the target is a copy.
     pub fn new(make: impl FnOnce(&Path, &Path)) -> Self {
-        let lab = Self::without_target(make);
-        must(Command::new("cp").arg("-a").arg(lab.source()).arg("-T").arg(lab.room.target()));
-        lab
+        Self::without_target(make).with_target()
+    }
+
+    /// The same on another file system.
+    pub fn new_in(place: &Path, make: impl FnOnce(&Path, &Path)) -> Self {
+        Self::made_in(place, make).with_target()
     }
 
     /// The same without the copy.
     pub fn without_target(make: impl FnOnce(&Path, &Path)) -> Self {
-        let room = Room::new();
+        // The exact marks are those of file systems whose times tell everything.
+        let places = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+        let tells = |place: &&PathBuf| statfs(place.as_path()).is_ok_and(|found| TELLING.contains(&found.filesystem_type()));
+        Self::made_in(places.iter().find(tells).unwrap_or(&places[0]), make)
+    }
+
+    fn with_target(self) -> Self {
+        must(Command::new("cp").arg("-a").arg(self.source()).arg("-T").arg(self.room.target()));
+        self
+    }
+
+    fn made_in(place: &Path, make: impl FnOnce(&Path, &Path)) -> Self {
+        let room = Room::new_in(place);
         let lab = Self { filter: Filter::none(), cross_mounts: false, cutoff: SystemTime::UNIX_EPOCH, room };
         make(&lab.source(), &lab.outside());
         [lab.source(), lab.outside()].iter().for_each(|tree| set_back(tree));
@@ -90,9 +111,17 @@ impl Lab {
         (marks, summary)
     }
 
+    /// A scan of some directory, whose marks nobody wants.
+    pub fn scan_of(root: &Path, cutoff: SystemTime) -> Result<Summary, ScanError> {
+        let (root, _) = open_root(root).expect("the directory is there");
+        let filter = Filter::none();
+        let scan = Scan { root: root.as_fd(), filter: &filter, cross_mounts: false, cutoff, threads: NonZeroUsize::MIN };
+        scan.run(&Progress::default(), &CancellationToken::new(), drop)
+    }
+
     pub fn scan_with(&self, cutoff: SystemTime, stop: &CancellationToken, found: impl Fn(Mark) + Sync) -> Result<Summary, ScanError> {
         let (root, _) = open_root(&self.source()).expect("the source is there");
-        let threads = NonZeroUsize::new(3).expect("not zero");
+        let threads = NonZeroUsize::new(THREADS).expect("not zero");
         let scan = Scan { root: root.as_fd(), filter: &self.filter, cross_mounts: self.cross_mounts, cutoff, threads };
         scan.run(&Progress::default(), stop, found)
     }
@@ -152,7 +181,12 @@ impl Lab {
 }
 
 pub fn words(mark: &Mark) -> String {
-    format!("{:?} {}", mark.scope, mark.path).replacen("ntry", "", 1).replacen("evel", "", 1).replacen("ree", "", 1)
+    let letter = match mark.scope {
+        Scope::Entry => 'E',
+        Scope::Level => 'L',
+        Scope::Tree => 'T',
+    };
+    format!("{letter} {}", mark.path)
 }
 
 /// Sets the modification time back to what everything had at first.

@@ -7,8 +7,8 @@
 //! - What cannot be read becomes a mark, and never ends the scan.
 //! - One descriptor for each thread, and memory for the directories that wait to be read: the siblings on the ways down.
 //!
-//! Times can tell neither of a mount that came or went ([`Summary::mounts`]), nor of a file system that was restored as a whole, nor of stores
-//! through a mapping of tmpfs, which has no times for them.
+//! Times can tell neither of a mount that came or went ([`Summary::mounts`]), nor of a file system that was restored as a whole, nor of what
+//! was changed while the clock was wrong by more than [`SLACK`], nor of stores through a mapping of tmpfs, which has no times for them.
 
 mod directory;
 mod progress;
@@ -36,8 +36,9 @@ use crate::{
     model::{Mark, RelPathBuf},
 };
 use directory::{Opener, look};
-use rule::{Due, Kind, due};
+use rule::{Due, Holder, Kind, due};
 use stack::Stack;
+use times::Times;
 use walk::{Directory, Walk};
 
 /// How far before the moment at which everything older had arrived a scan's cutoff has to be:
@@ -115,13 +116,16 @@ impl Scan<'_> {
         let opener = Opener::new(self.root);
         let path = RelPathBuf::root();
         let root = opener.open(&path)?;
-        if let Some(kind) = times::doubtful(&root) {
-            return Err(ScanError::Times { kind });
-        }
+        let silent = match Times::of(&root) {
+            Times::All => false,
+            Times::NoExchanges => true,
+            Times::Doubtful(kind) => return Err(ScanError::Times { kind }),
+        };
         let look = look(&root, c".")?;
+        drop(root);
         let cutoff = times::moment(self.cutoff);
         let new = look.changed.is_none_or(|changed| changed >= cutoff);
-        let Due { mark, .. } = due(Kind::Directory, new, false);
+        let Due { mark, .. } = due(Kind::Directory, new, Holder::NONE);
 
         let walk = Walk {
             opener,
@@ -131,7 +135,7 @@ impl Scan<'_> {
             progress,
             stop,
             found,
-            stack: Stack::new(Directory { path: path.clone(), new, device: look.device, mounted: false }),
+            stack: Stack::new(Directory { path: path.clone(), holder: Holder { new, silent }, device: look.device, mounted: false }),
             mounts: Mutex::default(),
         };
         if let Some((scope, ops)) = mark {

@@ -9,7 +9,10 @@
 //! | directory | new | old | L: names in it came or went, or its own attributes changed; gone into |
 //! | directory | new | new | T: as above, or it was moved here with all that is in it, whose times are old |
 //! | directory | old | | none; gone into |
+//! | directory | old | new, and the file system is silent about exchanges | T: it may have been exchanged with another one of its directory |
 //! | the root | new | | L: nobody can have moved it here and left its identity as it was |
+//!
+//! Where only an exchange is to be feared, rsync compares by size and time, as it does in a full pass: for files that is the level pass.
 //!
 //! A name that went away leaves a new change time at its directory. A level pass makes a directory that the target lacks, but puts nothing
 //! into it: such a directory is new at its place, and so a T.
@@ -44,14 +47,29 @@ pub(super) struct Due {
     pub enter: bool,
 }
 
-/// `new`: its change time is not before the cutoff. `parent_new`: the same for the directory that holds it.
-pub(super) fn due(kind: Kind, new: bool, parent_new: bool) -> Due {
+/// The directory that holds a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// Its change time is not before the cutoff.
+    pub new: bool,
+    /// An exchange of two of its names renews no change time but its own.
+    pub silent: bool,
+}
+
+impl Holder {
+    /// Of the root: nobody can have moved it.
+    pub const NONE: Self = Self { new: false, silent: false };
+}
+
+/// `new`: its change time is not before the cutoff.
+pub(super) fn due(kind: Kind, new: bool, holder: Holder) -> Due {
     let mark = match kind {
+        Kind::Directory if !new && holder.new && holder.silent => Some((Scope::Tree, UNSEEN)),
         _ if !new => None,
         Kind::Other => Some((Scope::Entry, CHANGED)),
         // rsync would go into it if it were listed as anything more.
         Kind::MountPoint => Some((Scope::Entry, Ops::ATTRIB | UNSEEN)),
-        Kind::Directory if parent_new => Some((Scope::Tree, MOVED)),
+        Kind::Directory if holder.new => Some((Scope::Tree, MOVED)),
         Kind::Directory => Some((Scope::Level, NAMES)),
     };
     let covered = matches!(mark, Some((Scope::Tree, _)));
@@ -62,32 +80,44 @@ pub(super) fn due(kind: Kind, new: bool, parent_new: bool) -> Due {
 mod tests {
     use super::*;
 
-    fn scope(kind: Kind, new: bool, parent_new: bool) -> (Option<Scope>, bool) {
-        let Due { mark, enter } = due(kind, new, parent_new);
+    const OLD: Holder = Holder::NONE;
+    const NEW: Holder = Holder { new: true, silent: false };
+
+    fn scope(kind: Kind, new: bool, holder: Holder) -> (Option<Scope>, bool) {
+        let Due { mark, enter } = due(kind, new, holder);
         (mark.map(|(scope, _)| scope), enter)
     }
 
     #[test]
     fn every_row_of_the_table() {
         use Scope::{Entry, Level, Tree};
-        for (kind, new, parent_new, expected) in [
-            (Kind::Other, false, true, (None, false)),
-            (Kind::Other, true, false, (Some(Entry), false)),
-            (Kind::Other, true, true, (Some(Entry), false)),
-            (Kind::Directory, false, false, (None, true)),
-            (Kind::Directory, false, true, (None, true)),
-            (Kind::Directory, true, false, (Some(Level), true)),
-            (Kind::Directory, true, true, (Some(Tree), false)),
-            (Kind::MountPoint, false, true, (None, false)),
-            (Kind::MountPoint, true, true, (Some(Entry), false)),
+        for (kind, new, holder, expected) in [
+            (Kind::Other, false, NEW, (None, false)),
+            (Kind::Other, true, OLD, (Some(Entry), false)),
+            (Kind::Other, true, NEW, (Some(Entry), false)),
+            (Kind::Directory, false, OLD, (None, true)),
+            (Kind::Directory, false, NEW, (None, true)),
+            (Kind::Directory, true, OLD, (Some(Level), true)),
+            (Kind::Directory, true, NEW, (Some(Tree), false)),
+            (Kind::MountPoint, false, NEW, (None, false)),
+            (Kind::MountPoint, true, NEW, (Some(Entry), false)),
         ] {
-            assert_eq!(scope(kind, new, parent_new), expected, "{kind:?} {new} {parent_new}");
+            assert_eq!(scope(kind, new, holder), expected, "{kind:?} {new} {holder:?}");
         }
     }
 
     #[test]
+    fn an_exchange_may_go_unsaid() {
+        let silent = |new| Holder { new, silent: true };
+        assert_eq!(due(Kind::Directory, false, silent(true)), Due { mark: Some((Scope::Tree, UNSEEN)), enter: false });
+        assert_eq!(due(Kind::Directory, true, silent(true)), due(Kind::Directory, true, NEW));
+        assert_eq!(scope(Kind::Directory, false, silent(false)), (None, true));
+        assert_eq!(scope(Kind::Other, false, silent(true)), (None, false), "the level pass compares it");
+    }
+
+    #[test]
     fn size_and_time_are_not_trusted_where_content_may_be_another() {
-        let ops = |kind| due(kind, true, true).mark.unwrap().1;
+        let ops = |kind| due(kind, true, NEW).mark.unwrap().1;
         for kind in [Kind::Other, Kind::Directory] {
             assert!(ops(kind).changes_content() && ops(kind).contains(Ops::RESCAN), "{kind:?}");
         }

@@ -15,24 +15,43 @@ use nix::sys::statfs::{
 
 use super::directory::Moment;
 
-/// Those that do so, from their sources. ext2 and ext3 have ext4's number; an overlay shows the times of its upper layer.
-const KEEP_THEM: [FsType; 9] = [
+/// What the change times of a file system tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Times {
+    /// Everything.
+    All,
+    /// Not that two names of one directory were exchanged (`RENAME_EXCHANGE`): only the directory's own time is renewed.
+    /// [XFS](https://elixir.bootlin.com/linux/latest/A/ident/xfs_cross_rename) does that, and an overlay whose upper layer is one.
+    NoExchanges,
+    /// Nothing is known, or nothing good, of a file system with this number.
+    Doubtful(String),
+}
+
+/// From their sources, and from tests on most. ext2 and ext3 have ext4's number.
+const ALL: [FsType; 6] = [
     BTRFS_SUPER_MAGIC,
     EXT4_SUPER_MAGIC,
     F2FS_SUPER_MAGIC,
     NILFS_SUPER_MAGIC,
-    OVERLAYFS_SUPER_MAGIC,
     TMPFS_MAGIC,
-    XFS_SUPER_MAGIC,
     FsType(0xca45_1a4e), // bcachefs
-    FsType(0x2fc1_2fc1), // ZFS
+];
+const NO_EXCHANGES: [FsType; 3] = [
+    OVERLAYFS_SUPER_MAGIC,
+    XFS_SUPER_MAGIC,
+    FsType(0x2fc1_2fc1), // ZFS, of which it is not known
 ];
 
-/// The number of a file system that may not keep change times; `None` where it does.
-pub(super) fn doubtful(directory: impl AsFd) -> Option<String> {
-    // One that does not say what it is may be anything.
-    let kind = fstatfs(directory).map_or(FsType(0), |found| found.filesystem_type());
-    (!KEEP_THEM.contains(&kind)).then(|| format!("{:#x}", kind.0))
+impl Times {
+    pub fn of(directory: impl AsFd) -> Self {
+        // One that does not say what it is may be anything.
+        let kind = fstatfs(directory).map_or(FsType(0), |found| found.filesystem_type());
+        match kind {
+            _ if ALL.contains(&kind) => Self::All,
+            _ if NO_EXCHANGES.contains(&kind) => Self::NoExchanges,
+            _ => Self::Doubtful(format!("{:#x}", kind.0)),
+        }
+    }
 }
 
 /// As `statx` tells times. What is before 1970 becomes the beginning of time.
@@ -49,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_is_made_up_by_the_kernel_keeps_no_times() {
-        assert_eq!(doubtful(File::open("/proc").unwrap()), Some("0x9fa0".to_owned()));
+        assert_eq!(Times::of(File::open("/proc").unwrap()), Times::Doubtful("0x9fa0".to_owned()));
     }
 
     #[test]

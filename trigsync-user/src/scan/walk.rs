@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Progress,
     directory::{Device, Look, Moment, Opener, Piece, Reader, look},
-    rule::{Due, Kind, UNSEEN, due},
+    rule::{Due, Holder, Kind, UNSEEN, due},
     stack::{Stack, Taken},
-    times::doubtful,
+    times::Times,
 };
 use crate::{
     config::Filter,
@@ -38,8 +38,8 @@ pub(super) struct Walk<'a, F> {
 /// A directory that waits to be read.
 pub(super) struct Directory {
     pub path: RelPathBuf,
-    /// Its change time is not before the cutoff.
-    pub new: bool,
+    /// What it is to the names in it.
+    pub holder: Holder,
     pub device: Device,
     /// Another file system begins here.
     pub mounted: bool,
@@ -62,9 +62,12 @@ impl<F: Fn(Mark) + Sync> Walk<'_, F> {
             Ok(directory) => directory,
             Err(errno) => return self.failed(&taken.item.path, errno),
         };
-        if taken.item.mounted && doubtful(&directory).is_some() {
-            // Its times say nothing. Nothing failed, and rsync's own comparison finds what there is.
-            return self.mark(taken.item.path.clone(), Scope::Tree, UNSEEN);
+        if taken.item.mounted {
+            match Times::of(&directory) {
+                // Nothing failed: rsync's own comparison finds what there is.
+                Times::Doubtful(_) => return self.mark(taken.item.path.clone(), Scope::Tree, UNSEEN),
+                times => taken.item.holder.silent = times == Times::NoExchanges,
+            }
         }
         self.progress.entered();
         let read = reader.read(&directory, |piece| {
@@ -113,12 +116,13 @@ impl<F: Fn(Mark) + Sync> Walk<'_, F> {
             Some(only) if only != found.device => Kind::MountPoint,
             _ => Kind::Directory,
         };
-        let Due { mark, enter } = due(kind, new, taken.item.new);
+        let Due { mark, enter } = due(kind, new, taken.item.holder);
         if let Some((scope, ops)) = mark {
             self.mark(path.clone(), scope, ops);
         }
         if enter {
-            taken.added.push(Directory { path, new, device: found.device, mounted });
+            let holder = Holder { new, silent: taken.item.holder.silent };
+            taken.added.push(Directory { path, holder, device: found.device, mounted });
         }
     }
 
