@@ -115,7 +115,7 @@ mod tests {
         let tree = taken(Scope::Tree, Ops::MOVED_FROM | Ops::RESCAN, 1);
         aside.add(tree.clone(), "it failed".to_owned(), now);
         aside.arrived(&taken(Scope::Entry, Ops::CREATE, 2).mark, now);
-        assert_eq!(aside.due(Some(now)), [tree.clone()], "it is tried at once");
+        assert_eq!(aside.due(Some(now)), std::slice::from_ref(&tree), "it is tried at once");
         aside.arrived(&tree.mark, now);
         assert!(aside.list(1).is_empty());
     }
