@@ -10,7 +10,7 @@ use std::{
 
 use trigsync_tests::{
     mirror::Launch,
-    process::{Outcome, eventually},
+    process::{Outcome, Process, eventually},
     room::Room,
     skip, tree,
     trigsync::{assert_refused, binary, refusal_fault, source_and_targets, trigsync},
@@ -246,4 +246,27 @@ fn sigint_ends_it_as_sigterm_does() {
     eventually("the daemon has ended", Duration::from_secs(15), || (trigsync(&room, ["status"]).code == 2).then_some(()));
     drop(mirror);
     assert_eq!(launch.start().terminate(Duration::from_secs(15)).code(), Some(0));
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_changes_nothing() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let full = || fs::File::options().write(true).open("/dev/full").expect("the kernel's device that is always full");
+    let mut command = trigsync_tests::trigsync::command(&room);
+    let status = command.args(["run", "--config", "/missing.toml"]).stderr(full()).status().expect("the binary starts");
+    assert_eq!(status.code(), Some(2), "a missing configuration stays what it is");
+    // A daemon whose log's disk is full goes on.
+    let mut command = trigsync_tests::trigsync::command(&room);
+    command.arg("run").args(source_and_targets(&room.source(), &[plain(&room.target())]));
+    let mut daemon = Process::start(command.stdout(std::process::Stdio::null()).stderr(full()));
+    eventually("the daemon answers", Duration::from_secs(60), || (trigsync(&room, ["status"]).code == 0).then_some(()));
+    fs::write(room.source().join("file"), "content").expect("a file in the source");
+    trigsync(&room, ["flush"]).expect(0);
+    assert_eq!(tree::content(room.target().join("file")), Some(b"content".to_vec()));
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = daemon.wait(Duration::from_secs(20)).expect("SIGTERM ends it");
+    assert!(ended.success(), "it ended with {ended}");
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,6 +16,7 @@ use nix::{
 use trigsync_tests::{
     compare,
     mirror::Launch,
+    process::{eventually, must},
     room::Room,
     rsyncd::{Module, RsyncDaemon},
     skip, tree,
@@ -292,4 +294,35 @@ fn the_kernels_queue_overflows() {
         compare::assert_equal_for(&source, &target, "after an overflow");
     }
     assert!(mirror.status().0["capture"]["overflows"].as_u64() > Some(0), "no overflow: the test has shown nothing");
+}
+
+/// How many files the daemon may open from now on, beside those that it has open.
+fn limit_files(process: i64, more: usize) {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).expect("the daemon runs").count();
+    must(Command::new("prlimit").args([format!("--pid={process}"), format!("--nofile={}:", open + more)]));
+}
+
+#[test]
+fn a_daemon_without_descriptors_waits_and_loses_nothing() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    tree::web_site(&source);
+    let mirror = flags(&room, plain(&target)).start();
+    mirror.flush();
+    let process = mirror.status().0["pid"].as_i64().expect("the status tells the process id");
+    let shortages = || mirror.log().matches("Too many open files").count();
+    for more in 0..3 {
+        // Enough for the question, not for what a batch needs.
+        let before = shortages();
+        limit_files(process, more);
+        fs::create_dir_all(source.join(format!("{more}/a/b/c"))).expect("directories in the source");
+        fs::write(source.join(format!("{more}/a/b/c/file")), "content").expect("a file in the source");
+        eventually("the daemon says what it is short of", Duration::from_secs(20), || (shortages() > before).then_some(()));
+        limit_files(process, 1000);
+        mirror.flush();
+        compare::assert_equal_for(&source, &target, &format!("after {more} descriptors were left"));
+    }
 }

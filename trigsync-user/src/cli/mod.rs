@@ -13,7 +13,7 @@ mod sync;
 mod uninstall;
 mod verify;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -55,7 +55,8 @@ pub fn main() -> ExitCode {
         Command::UninstallCapture => uninstall::uninstall(&args.state_dir),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("trigsync: {error:#}");
+        // Not `eprintln!`, which panics where standard error takes nothing, on a full disk for one.
+        let _ = writeln!(std::io::stderr(), "trigsync: {error:#}");
         let wrong = error.is::<ConfigError>()
             || error.is::<ClientError>()
             || error.is::<JournalError>()
@@ -67,7 +68,8 @@ pub fn main() -> ExitCode {
 fn start_log(args: &Args) {
     // That it makes its tables is of interest to nobody.
     let filter = EnvFilter::new(format!("{},rusqlite_migration=warn", args.log_level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Otherwise a line that could not be written is told by `eprintln!`, and its panic ends a daemon for a full disk under its log.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init(),
         LogFormat::Json => builder.json().init(),

@@ -73,7 +73,8 @@ impl Lane {
         self.shared.set().put_back(waiting);
     }
 
-    fn suffer(&mut self, trouble: Trouble, ended: Instant) {
+    /// Waits before the next attempt, or has the sync stopped.
+    pub(super) fn suffer(&mut self, trouble: Trouble, ended: Instant) {
         self.put_back_what_waits();
         let (state, reason, first, longest) = match trouble {
             Trouble::Stopped => return,

@@ -108,7 +108,8 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome 
         // The root may have gone since the run was planned, and an empty directory in its place would empty the target.
         let root = context.sync.gate().root;
         if let Err(error) = open_same_root(&context.sync.config.source, root) {
-            outcome.give_up(part, Trouble::RootGone(error.to_string()), false);
+            let trouble = if error.may_pass() { Trouble::Retry } else { Trouble::RootGone };
+            outcome.give_up(part, trouble(error.to_string()), false);
             continue;
         }
         let answer = match context.attempt(&part, &mut outcome).await {

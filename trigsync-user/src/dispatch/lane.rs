@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     aside::Aside,
     cut::Cut,
-    job::{JobContext, Outcome, carry_out},
+    job::{JobContext, Outcome, Trouble, carry_out},
     now,
     overlap::Reach,
     shared::{LaneShared, lock},
@@ -25,7 +25,6 @@ use super::{
     sync::{GateState, SyncContext},
 };
 use crate::{
-    capture::CaptureError,
     coalesce::Taken,
     config::TargetConfig,
     model::{Mark, Ops, RelPathBuf, Scope, Stamp},
@@ -87,8 +86,8 @@ enum Done {
     Carried(Outcome),
     /// The root is not what it was; the batch was not looked at.
     RootGone(RootError, Vec<Taken>),
-    /// No cut could be made; the batch was not looked at.
-    NotCut(CaptureError, Vec<Taken>),
+    /// No cut could be made, or nothing could be opened; the batch was not looked at.
+    NotCut(String, Vec<Taken>),
 }
 
 impl Lane {
@@ -228,10 +227,11 @@ impl Lane {
         let (sync, root, cut) = (self.context.sync.clone(), self.gate.borrow().root, self.cut.clone());
         self.jobs.spawn(async move {
             if let Err(error) = cut.make().await {
-                return Ended { id, done: Done::NotCut(error, batch) };
+                return Ended { id, done: Done::NotCut(error.to_string(), batch) };
             }
             let look = move || match open_same_root(&sync.config.source, root) {
                 Ok(fd) => Done::Planned(plan(fd, batch, &sync.config.filter, &sync.config.batch)),
+                Err(error) if error.may_pass() => Done::NotCut(error.to_string(), batch),
                 Err(error) => Done::RootGone(error, batch),
             };
             Ended { id, done: spawn_blocking(look).await.expect("looking does not panic") }
@@ -274,10 +274,9 @@ impl Lane {
                 self.context.sync.stop_without_root(&error.to_string());
             }
             Done::NotCut(error, batch) => {
-                // The daemon ends with its capture; what was taken is kept for the next start.
-                tracing::debug!("{}: {error}", self.context.target.name);
+                // The daemon ends with its capture, and what was taken is kept for the next start; what is short comes back.
                 self.shared.set().put_back(batch);
-                self.retry_at = Some(Instant::now() + Duration::from_secs(1));
+                self.suffer(Trouble::Retry(error), Instant::now());
             }
         }
     }

@@ -73,7 +73,10 @@ impl SyncContext {
 
     /// Stops the sync if its root is not the directory that was armed.
     pub fn check_root(&self) {
-        if let Err(error) = open_same_root(&self.config.source, self.gate().root) {
+        // What may pass is found out by the lanes, which wait for it.
+        if let Err(error) = open_same_root(&self.config.source, self.gate().root)
+            && !error.may_pass()
+        {
             self.stop_without_root(&error.to_string());
         }
     }

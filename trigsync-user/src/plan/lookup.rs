@@ -10,6 +10,7 @@ use nix::{
     sys::stat::{Mode, SFlag, fstatat},
 };
 
+use super::is_shortage;
 use crate::model::{RelPath, RelPathBuf};
 
 /// What was found for a path.
@@ -21,6 +22,8 @@ pub(super) enum Found {
     Blocked(RelPathBuf),
     /// Missing, from this path on: the path itself or its topmost missing parent.
     Missing(RelPathBuf),
+    /// Nobody can tell for now, for want of descriptors or memory.
+    Unknown,
 }
 
 /// What kind of thing exists.
@@ -39,8 +42,8 @@ pub(super) struct Lookup {
     root: OwnedFd,
     /// The directories of the last path, outermost first.
     open: Vec<(RelPathBuf, OwnedFd)>,
-    /// The parent at which the last path ended early.
-    dead_end: Option<(RelPathBuf, bool)>,
+    /// The parent at which the last path ended early: what is found for all that is below it.
+    dead_end: Option<(RelPathBuf, Found)>,
 }
 
 impl Lookup {
@@ -50,8 +53,8 @@ impl Lookup {
 
     pub fn find(&mut self, path: &RelPath) -> Found {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Found::Present(Kind::Directory) };
-        if let Err((at, missing)) = self.enter(parent) {
-            return if missing { Found::Missing(at) } else { Found::Blocked(at) };
+        if let Err(found) = self.enter(parent) {
+            return found;
         }
         match fstatat(self.innermost(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => Found::Present(match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
@@ -60,16 +63,17 @@ impl Lookup {
                 _ => Kind::Other,
             }),
             Err(Errno::ENOENT) => Found::Missing(path.to_owned()),
+            Err(errno) if is_shortage(errno) => Found::Unknown,
             Err(_) => Found::Present(Kind::Other),
         }
     }
 
-    /// Opens the directories down to `directory`. Fails with the first that is missing (true) or no directory (false).
-    fn enter(&mut self, directory: &RelPath) -> Result<(), (RelPathBuf, bool)> {
-        if let Some((at, missing)) = &self.dead_end
+    /// Opens the directories down to `directory`. Fails with what is found for all that is below one that cannot be opened.
+    fn enter(&mut self, directory: &RelPath) -> Result<(), Found> {
+        if let Some((at, found)) = &self.dead_end
             && directory.is_within(at)
         {
-            return Err((at.clone(), *missing));
+            return Err(found.clone());
         }
         self.dead_end = None;
         while self.open.last().is_some_and(|(path, _)| !directory.is_within(path)) {
@@ -82,8 +86,13 @@ impl Lookup {
             match openat(self.innermost(), name, flags, Mode::empty()) {
                 Ok(fd) => self.open.push((path, fd)),
                 Err(errno) => {
-                    self.dead_end = Some((path.clone(), errno == Errno::ENOENT));
-                    return Err((path, errno == Errno::ENOENT));
+                    let found = match errno {
+                        Errno::ENOENT => Found::Missing(path.clone()),
+                        shortage if is_shortage(shortage) => Found::Unknown,
+                        _ => Found::Blocked(path.clone()),
+                    };
+                    self.dead_end = Some((path, found.clone()));
+                    return Err(found);
                 }
             }
         }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{OFlag, open},
     sys::stat::{Mode, fstat},
 };
@@ -45,6 +46,18 @@ pub enum RootError {
         /// The root.
         path: PathBuf,
     },
+}
+
+impl RootError {
+    /// Whether it says nothing about the root: this process, or the system, is short of something for now.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.raw_os_error().is_some_and(|code| is_shortage(Errno::from_raw(code))))
+    }
+}
+
+/// Want of descriptors or memory: what was asked about may be there or not.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
 }
 
 /// Opens the root and tells which directory it is.

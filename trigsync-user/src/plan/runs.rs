@@ -1,6 +1,6 @@
 //! The runs of a batch: which paths travel in which rsync, and how each is compared.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, thread, time::Duration};
 
 use super::lookup::{Found, Kind, Lookup};
 use crate::{
@@ -16,6 +16,9 @@ const LARGE_FILE: u64 = 64 << 20;
 /// So many bytes of files of which only attributes changed are sent again rather than start another rsync that compares them.
 const CHEAPER_THAN_A_RUN: u64 = 1 << 20;
 
+/// How long descriptors are waited for.
+const SHORTAGE: Duration = Duration::from_millis(200);
+
 /// What a batch of marks comes to.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -23,7 +26,7 @@ pub struct Plan {
     pub entries: Vec<PlannedRun>,
     /// Subtrees, levels and large files, each beside the batches.
     pub bulk: Vec<PlannedRun>,
-    /// Marks beyond the limit of bytes: they go into the next batch.
+    /// Marks beyond the limit of bytes, and those whose paths could not be looked at for want of descriptors: they go into a later batch.
     pub postponed: Vec<Taken>,
     /// Marks that the filter excludes: nothing is due for them.
     pub excluded: Vec<Taken>,
@@ -155,6 +158,10 @@ pub fn plan(root: OwnedFd, batch: Vec<Taken>, filter: &Filter, limits: &BatchLim
     for taken in batch {
         sorter.sort(taken, &mut lookup, filter, limits);
     }
+    if sorter.short {
+        // They are looked at again as soon as the lane is free, which would be at once.
+        thread::sleep(SHORTAGE);
+    }
     sorter.finish()
 }
 
@@ -162,8 +169,8 @@ pub fn plan(root: OwnedFd, batch: Vec<Taken>, filter: &Filter, limits: &BatchLim
 /// missing (or a file) when it was planned may have been a directory again when rsync looked, which says nothing of what was below it.
 pub fn settled(root: OwnedFd, items: Vec<Item>) -> (Vec<Taken>, Vec<Taken>) {
     let mut lookup = Lookup::new(root);
-    let (settled, again): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| !(item.stands_for_more() && lookup.find(&item.listed) == Found::Present(Kind::Directory)));
+    let mut is_doubtful = |listed: &RelPath| matches!(lookup.find(listed), Found::Present(Kind::Directory) | Found::Unknown);
+    let (again, settled): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.stands_for_more() && is_doubtful(&item.listed));
     let marks = |items: Vec<Item>| items.into_iter().map(|item| item.mark).collect();
     (marks(settled), marks(again))
 }
@@ -187,6 +194,8 @@ struct Sorter {
     whole_gone: bool,
     unseen_gone: bool,
     root_changed: bool,
+    /// Some paths could not be looked at for want of descriptors.
+    short: bool,
     /// What was seen of the files in `changed`.
     changed_ops: Ops,
 }
@@ -199,6 +208,10 @@ impl Sorter {
             Found::Present(kind) => (path, false, kind),
             Found::Blocked(parent) => (parent, false, Kind::Other),
             Found::Missing(top) => (top, true, Kind::Other),
+            Found::Unknown => {
+                self.short = true;
+                return self.plan.postponed.push(mark);
+            }
         };
         let own = listed == mark.mark.path;
         // Where nobody saw what went, it may have been a directory, and one that the filter excludes.

@@ -43,12 +43,14 @@ impl Table {
 pub(super) struct FanOut {
     table: Table,
     touched: Vec<RootId>,
+    /// Roots whose losses were said since the last delivery.
+    lost: Vec<RootId>,
     note: Note,
 }
 
 impl FanOut {
     pub fn new(table: Table, note: Note) -> Self {
-        Self { table, touched: Vec::new(), note }
+        Self { table, touched: Vec::new(), lost: Vec::new(), note }
     }
 
     fn changed(&self, root: RootId, path: &RelPath, scope: Scope, ops: Ops) {
@@ -72,7 +74,10 @@ impl Sink for FanOut {
         match event {
             Event::Changed { root, path, scope, ops } => self.changed(root, path, scope, ops),
             Event::Lost { root } => {
-                tracing::warn!("events were lost; everything below root {} is compared again", root.0);
+                if !self.lost.contains(&root) {
+                    self.lost.push(root);
+                    tracing::warn!("events were lost; everything below root {} is compared again", root.0);
+                }
                 if !crate::sabotage::asks_for("overflow-ignored") {
                     self.changed(root, RelPath::root(), Scope::Tree, Ops::RESCAN);
                 }
@@ -84,6 +89,7 @@ impl Sink for FanOut {
     }
 
     fn delivered(&mut self) {
+        self.lost.clear();
         for root in self.touched.drain(..) {
             self.table.with(root, |entry| entry.lanes.iter().for_each(|lane| lane.wake()));
         }

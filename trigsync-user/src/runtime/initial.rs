@@ -56,6 +56,9 @@ pub(super) fn decide(
     if lane.meaning != meaning {
         return (Due::Everything, "it is configured otherwise than for the last daemon");
     }
+    if crate::sabotage::asks_for("journal-skipped") {
+        return (Due::Nothing, "it is believed that all is in the journal");
+    }
     if lane.is_incomplete {
         return (Due::Everything, "more was left unsent than the journal could keep");
     }

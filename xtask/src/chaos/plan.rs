@@ -34,9 +34,9 @@ pub enum Fault {
     Clock,
 }
 
-/// Faults, and how often one is drawn beside the others.
+/// Faults, and how often one is drawn beside the others: an hour comes to some 500 kills.
 const WEIGHTS: [(Fault, u32); 11] = [
-    (Fault::Kill, 8),
+    (Fault::Kill, 14),
     (Fault::Stop, 3),
     (Fault::Children, 5),
     (Fault::Freeze, 3),
@@ -106,7 +106,7 @@ impl Plan {
     /// The next step; there is always one.
     pub fn next(&mut self) -> Step {
         let random = &mut self.random;
-        let after = Duration::from_millis(random.u64(50..1_000));
+        let after = Duration::from_millis(random.u64(50..700));
         let sum: u32 = self.faults.iter().map(|(_, weight)| weight).sum();
         let mut left = random.u32(..sum);
         let drawn = self.faults.iter().find(|(_, weight)| match left.checked_sub(*weight) {
