@@ -4,7 +4,10 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     fs,
-    os::unix::net::UnixDatagram,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixDatagram,
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -13,6 +16,7 @@ use nix::{
     sys::{
         ptrace,
         signal::{Signal, kill},
+        socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect},
         wait::{WaitPidFlag, waitpid},
     },
     unistd::Pid,
@@ -137,6 +141,21 @@ fn a_capture_that_hangs_ends_the_feeding_of_the_watchdog() {
     mirror.until_logged("capture does not move");
 }
 
+/// Connects until no more connections are taken.
+fn fill_queue(socket: &Path) -> Vec<OwnedFd> {
+    let address = UnixAddr::new(socket).expect("a short path");
+    let mut connections = Vec::new();
+    loop {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let connection = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).expect("a socket");
+        match connect(connection.as_raw_fd(), &address) {
+            Ok(()) => connections.push(connection),
+            Err(_) => return connections,
+        }
+        assert!(connections.len() < 10_000, "the queue has no end");
+    }
+}
+
 #[test]
 fn a_check_tells_what_is_wrong_and_how_bad_it_is() {
     if skip::without_root() {
@@ -165,6 +184,14 @@ fn a_check_tells_what_is_wrong_and_how_bad_it_is() {
     let begun = Instant::now();
     let silent = mirror.ask(&["check", "--timeout", "1s"]);
     kill(Pid::from_raw(mirror.pid()), Signal::SIGCONT).expect("it is ours");
+    assert!(silent.expect(2).stdout.contains("did not answer within 1s") && begun.elapsed() < Duration::from_secs(8));
+    // Nor one that takes no questions any more, because too many wait.
+    kill(Pid::from_raw(mirror.pid()), Signal::SIGSTOP).expect("it is ours");
+    let full = fill_queue(&room.state().join("control.sock"));
+    let begun = Instant::now();
+    let silent = mirror.ask(&["check", "--timeout", "1s"]);
+    kill(Pid::from_raw(mirror.pid()), Signal::SIGCONT).expect("it is ours");
+    drop(full);
     assert!(silent.expect(2).stdout.contains("did not answer within 1s") && begun.elapsed() < Duration::from_secs(8));
     mirror.kill9();
     let dead = trigsync_tests::trigsync::trigsync(&room, ["check"]).expect(2).stdout;
@@ -206,4 +233,80 @@ fn what_is_held_is_sent_when_it_is_released_also_by_a_next_daemon() {
     mirror.flush();
     compare::assert_equal(&room.source(), &target);
     assert!(mirror.ask(&["release"]).expect(0).stdout.contains("nothing was stopped or held"));
+}
+
+/// What a scraper gets.
+fn get(address: &str, request: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut connection = std::net::TcpStream::connect(address).expect("metrics are served");
+    write!(connection, "{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it listens");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("it answers in UTF-8");
+    answer
+}
+
+#[test]
+fn metrics_are_served_where_an_address_is_named() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    tree::web_site(&source);
+    let address = format!("127.0.0.1:{}", trigsync_tests::rsyncd::free_port());
+    let text = format!(
+        "metrics = \"{address}\"\n[[sync]]\nname = \"w\\\"ww\"\nsource = {source:?}\ntargets = [{target:?}]\nmax_delete = \"100%\"\n"
+    );
+    let mirror = Launch::config(&room, &text).start();
+    mirror.flush();
+    let answer = get(&address, "GET /metrics");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("application/openmetrics-text"), "{answer}");
+    let value = |name: &str| {
+        let line = answer.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {answer}"));
+        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    let labels = format!("{{sync=\"w\\\"ww\",target=\"{}\"", target.display());
+    assert!(value(&format!("trigsync_target_sent_total{labels}")) >= 1.0);
+    assert_eq!(value(&format!("trigsync_target_lag_seconds{labels}")), 0.0);
+    assert_eq!(value(&format!("trigsync_target_state{labels},state=\"ok\"")), 1.0);
+    let infinite = answer
+        .lines()
+        .find(|line| line.starts_with("trigsync_target_delay_seconds_bucket") && line.contains("le=\"+Inf\""))
+        .expect("a histogram");
+    assert_eq!(infinite.rsplit(' ').next().and_then(|count| count.parse().ok()), Some(value("trigsync_target_delay_seconds_count")));
+    assert!(answer.trim_end().ends_with("# EOF"), "{answer}");
+    assert!(get(&address, "GET /").starts_with("HTTP/1.1 404") && get(&address, "POST /metrics").starts_with("HTTP/1.1 405"));
+}
+
+#[test]
+fn a_program_hears_of_trouble_and_of_its_end() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target, told) = (room.source(), room.target(), room.at("told"));
+    tree::web_site(&source);
+    let program = room.at("tell");
+    fs::write(&program, format!("#!/bin/sh\necho \"$1\" >> '{0}'\ncat >> '{0}'\n", told.display())).expect("a program in the room");
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("it was just made");
+    let text = format!(
+        "on_state_change = [{program:?}, \"an argument; not a $(shell)\"]\n[[sync]]\nname = \"www\"\nsource = {source:?}\ntargets = [{target:?}]\n"
+    );
+    let mirror = Launch::config(&room, &text).start();
+    mirror.flush();
+    mirror.ask(&["hold"]).expect(0);
+    let lines = |count: usize| {
+        trigsync_tests::process::eventually("the program is told", Duration::from_secs(15), || {
+            let lines: Vec<_> = fs::read_to_string(&told).unwrap_or_default().lines().map(str::to_owned).collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    };
+    let first = lines(2);
+    assert_eq!(first[0], "an argument; not a $(shell)");
+    let change: serde_json::Value = serde_json::from_str(&first[1]).expect("JSON");
+    assert_eq!((&change["sync"], &change["from"], &change["to"]), (&"www".into(), &"ok".into(), &"held".into()), "{change}");
+    assert_eq!(change["target"], plain(&target));
+    mirror.ask(&["release"]).expect(0);
+    let change: serde_json::Value = serde_json::from_str(&lines(4)[3]).expect("JSON");
+    assert_eq!((&change["from"], &change["to"]), (&"held".into(), &"ok".into()), "{change}");
 }

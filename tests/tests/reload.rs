@@ -110,3 +110,31 @@ fn an_invalid_file_changes_nothing() {
         assert_eq!(tree::content(target.join(word)), Some(word.into()), "the old configuration still holds");
     }
 }
+
+#[test]
+fn a_sync_that_cannot_be_started_again_is_not_forgotten() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (one, two) = (room.directory("one"), room.directory("two"));
+    let (one_to, two_to) = (room.at("one-to"), room.at("two-to"));
+    let text = sync("one", &one, &[&one_to]) + &sync("two", &two, &[&two_to]);
+    let launch = Launch::config(&room, &text);
+    let mirror = launch.start();
+    mirror.flush();
+    // It is there when the file is read, and cannot be watched: another file system that knows no events.
+    let proc = Path::new("/proc/self/fdinfo");
+    launch.rewrite(&(sync("one", &one, &[&one_to]) + &sync("two", proc, &[&two_to])));
+    mirror.reload();
+    mirror.until_logged("sync two does not run");
+    let told = mirror.flush_within(Duration::from_secs(20)).expect(1);
+    assert!(told.stderr.contains("two: does not run"), "{told}");
+    assert!(mirror.ask(&["check"]).expect(2).stdout.contains("two is stopped"));
+    launch.rewrite(&text);
+    mirror.reload();
+    mirror.until("it runs again", Duration::from_secs(20), |status| (status.find_sync("two")?["state"] == "running").then_some(()));
+    fs::write(two.join("new"), "new").expect("a file in the source");
+    mirror.flush();
+    compare::assert_equal(&two, &two_to);
+}

@@ -44,6 +44,8 @@ fn errors_name_the_place_and_the_remedy() {
 fn the_documented_example_resolves() {
     let directory = fixture();
     let config = resolve(directory.path(), include_str!("config/spec.toml"), &Overrides::default()).unwrap();
+    assert_eq!((config.daemon.memory, config.daemon.metrics), (256 << 20, Some("127.0.0.1:9309".parse().unwrap())));
+    assert_eq!(config.daemon.on_state_change, ["/usr/local/bin/tell", "--mirror"]);
     let sync = &config.syncs[0];
     assert_eq!(sync.name, "www");
     assert_eq!(*sync.filter, Filter::new(&["*.tmp", "/cache/", "!keep.tmp"].map(str::to_owned)).unwrap());
@@ -64,6 +66,7 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     assert_eq!(config.daemon.backend, Backend::Auto);
     assert_eq!((config.daemon.unlimited_queue, config.daemon.stop_timeout), (true, Duration::from_secs(10)));
     assert_eq!(config.daemon.memory, 512 << 20);
+    assert!(config.daemon.metrics.is_none() && config.daemon.on_state_change.is_empty());
     assert_eq!(config.daemon.rsync, Path::new("rsync"));
     let [sync] = &config.syncs[..] else { panic!("{config:?}") };
     assert_eq!((sync.name.as_str(), &sync.source), ("www", &root.join("www")));

@@ -37,6 +37,11 @@ pub fn check(state_dir: &Path, limits: &Check) -> ExitCode {
             println!("TRIGSYNC UNKNOWN - the daemon's answer cannot be read; is it of another version?");
             return ExitCode::from(UNKNOWN);
         }
+        // Whether it is well is not known to who may not ask.
+        Err(error @ ClientError::Forbidden { .. }) => {
+            println!("TRIGSYNC UNKNOWN - {error}");
+            return ExitCode::from(UNKNOWN);
+        }
         Err(error) => (Level::Critical, error.to_string()),
     };
     println!("TRIGSYNC {} - {line}", level.word());
@@ -76,11 +81,11 @@ fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
     let in_state = || humantime::format_duration(Duration::from_secs(since.as_secs()));
     match target.state {
         LaneState::Held if reason == HELD_BY_OPERATOR => found.push((Level::Warning, format!("is {reason} ({})", in_state()))),
-        LaneState::Held => found.push((Level::Critical, format!("is held since {}: {reason}", in_state()))),
+        LaneState::Held => found.push((Level::Critical, format!("is held for {}: {reason}", in_state()))),
         LaneState::Retrying if since >= limits.crit_lag.into() => {
-            found.push((Level::Critical, format!("is retrying since {}: {reason}", in_state())));
+            found.push((Level::Critical, format!("is retrying for {}: {reason}", in_state())));
         }
-        LaneState::Retrying => found.push((Level::Warning, format!("is retrying since {}: {reason}", in_state()))),
+        LaneState::Retrying => found.push((Level::Warning, format!("is retrying for {}: {reason}", in_state()))),
         LaneState::Ok | LaneState::Behind => {}
     }
     let late = |level| (level, format!("is {:.0} s behind", lag.as_secs_f64()));

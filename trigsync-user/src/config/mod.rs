@@ -3,7 +3,7 @@
 //! `raw` is what was written, parsed as it is; `resolve` turns it into the types here and checks everything that can be checked
 //! without touching a target. Errors name the file, line and key.
 
-use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 mod address;
 mod error;
@@ -39,6 +39,10 @@ pub struct DaemonConfig {
     pub btf: Option<PathBuf>,
     /// Whether fanotify's queue may grow as long as memory lasts, or overflows at the system's limit.
     pub unlimited_queue: bool,
+    /// The program that hears of changes of state, with its arguments; none where empty.
+    pub on_state_change: Vec<String>,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Bytes that the marks of all targets together may take.
     pub memory: u64,
     /// The rsync to run; found in PATH where it has no slash.

@@ -1,6 +1,7 @@
 //! From TOML to [`RawConfig`]: every value read once, every key known, every error with its line.
 
 use std::{
+    net::SocketAddr,
     num::NonZeroU32,
     ops::Range,
     path::{Path, PathBuf},
@@ -18,7 +19,7 @@ use super::{
     raw::{At, RawConfig, RawSync, RawTarget, absolute},
 };
 
-const TOP: &[&str] = &["backend", "btf", "unlimited_queue", "memory", "rsync", "stop_timeout", "sync"];
+const TOP: &[&str] = &["backend", "btf", "unlimited_queue", "on_state_change", "metrics", "memory", "rsync", "stop_timeout", "sync"];
 const SYNC: &[&str] =
     &["name", "source", "targets", "target", "exclude", "include", "cross_mounts", "settle", "batch", "max_delete", "max_delete_floor"];
 const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
@@ -58,6 +59,8 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
         backend: top.get("backend", backend)?,
         btf: top.get("btf", path)?,
         unlimited_queue: top.get("unlimited_queue", boolean)?,
+        on_state_change: top.list("on_state_change", string)?,
+        metrics: top.get("metrics", address)?,
         memory: top.get("memory", size)?,
         rsync: top.get("rsync", path)?,
         stop_timeout: top.get("stop_timeout", duration)?,
@@ -274,6 +277,11 @@ fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     const REMEDY: &str = "write a number with its unit, as \"20ms\", \"1s\" or \"5m\"";
     let DeValue::String(text) = value else { return Err(format!("is {}, not a time ({REMEDY})", kind(value))) };
     humantime::parse_duration(text).map_err(|error| format!("`{text}` is no time: {error} ({REMEDY})"))
+}
+
+fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
+    let text = string(value)?;
+    text.parse().map_err(|_| format!("`{text}` is no address with a port (such as \"127.0.0.1:9309\" or \"[::1]:9309\")"))
 }
 
 fn size(value: &DeValue<'_>) -> Result<u64, String> {

@@ -4,6 +4,7 @@
 //! read, and it names files that hold secrets, never secrets.
 
 use std::{
+    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,6 +21,8 @@ pub struct RawConfig {
     pub(super) backend: Option<At<Backend>>,
     pub(super) btf: Option<At<PathBuf>>,
     pub(super) unlimited_queue: Option<At<bool>>,
+    pub(super) on_state_change: Vec<At<String>>,
+    pub(super) metrics: Option<At<SocketAddr>>,
     pub(super) memory: Option<At<u64>>,
     pub(super) rsync: Option<At<PathBuf>>,
     pub(super) stop_timeout: Option<At<Duration>>,
@@ -164,8 +167,18 @@ impl RawConfig {
             targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
         };
         let syncs = vec![sync];
-        let mut config =
-            Self { file: None, backend: None, btf: None, unlimited_queue: None, memory: None, rsync: None, stop_timeout: None, syncs };
+        let mut config = Self {
+            file: None,
+            backend: None,
+            btf: None,
+            unlimited_queue: None,
+            on_state_change: Vec::new(),
+            metrics: None,
+            memory: None,
+            rsync: None,
+            stop_timeout: None,
+            syncs,
+        };
         config.make_targets_absolute(Path::new(""))?;
         Ok(config)
     }

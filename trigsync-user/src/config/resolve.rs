@@ -50,6 +50,8 @@ impl RawConfig {
             backend: value(&raw.backend).unwrap_or_default(),
             btf: raw.btf.as_ref().map(|btf| resolver.btf(btf)).transpose()?,
             unlimited_queue: value(&raw.unlimited_queue).unwrap_or(true),
+            on_state_change: raw.on_state_change.iter().map(|word| word.value.clone()).collect(),
+            metrics: value(&raw.metrics),
             memory: value(&raw.memory).unwrap_or(MEMORY),
             rsync: value(&raw.rsync).unwrap_or_else(|| "rsync".into()),
             stop_timeout: value(&raw.stop_timeout).unwrap_or(Duration::from_secs(10)),

@@ -2,10 +2,12 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{LONGEST, Request, Response, socket_path};
 
@@ -15,6 +17,14 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("no trigsync daemon answers at {}; start it with `trigsync run`, or name its --state-dir", socket.display())]
     NoDaemon {
+        /// The socket.
+        socket: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// This user may not ask.
+    #[error("the daemon at {} may be asked by its owner only; run this as root", socket.display())]
+    Forbidden {
         /// The socket.
         socket: PathBuf,
         /// The system's answer.
@@ -60,10 +70,19 @@ pub fn stop(state_dir: &Path) -> Result<Response, ClientError> {
 }
 
 fn ask(state_dir: &Path, request: &Request, limit: Option<Duration>) -> Result<(Response, BufReader<UnixStream>), ClientError> {
-    let socket = socket_path(state_dir);
-    let mut connection = UnixStream::connect(&socket).map_err(|source| ClientError::NoDaemon { socket, source })?;
+    let path = socket_path(state_dir);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Before it connects: where a daemon takes no connections any more, the queue for them is full some day, and a connect waits.
+    socket.set_write_timeout(limit)?;
+    if let Err(source) = SockAddr::unix(&path).and_then(|address| socket.connect(&address)) {
+        return Err(match source.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden { socket: path, source },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Io(source),
+            _ => ClientError::NoDaemon { socket: path, source },
+        });
+    }
+    let mut connection = UnixStream::from(OwnedFd::from(socket));
     connection.set_read_timeout(limit)?;
-    connection.set_write_timeout(limit)?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     connection.write_all(&line)?;

@@ -306,6 +306,8 @@ impl Lane {
         let mut fresh = self.shared.takes_retry();
         if self.shared.is_held() {
             self.put_back_what_waits();
+            // One may have come between the order and its being carried out.
+            lock(&self.shared.flushes).clear();
         }
         let mut flushes = lock(&self.shared.flushes);
         for flush in flushes.iter_mut() {

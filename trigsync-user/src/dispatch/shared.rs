@@ -65,7 +65,7 @@ impl LaneShared {
             report: Mutex::new(LaneReport::new(name, address)),
             changes: AtomicU64::new(0),
             searching: AtomicU64::new(0),
-            beat: AtomicU64::new(0),
+            beat: AtomicU64::new(now()),
             flushes: Mutex::default(),
             orders: Mutex::default(),
             wake: Notify::new(),

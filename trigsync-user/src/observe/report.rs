@@ -138,7 +138,16 @@ impl LaneReport {
                 p99_ms: milliseconds(self.delays.value_at_quantile(0.99)),
                 max_ms: milliseconds(self.delays.max()),
                 last_ms: milliseconds(self.last),
+                sum_ms: self.delays.mean() * self.delays.len() as f64 / 1000.0,
+                counts: counts(&self.delays),
             },
         }
     }
+}
+
+/// How many delays there are up to each bound.
+fn counts(delays: &Histogram<u64>) -> Vec<u64> {
+    let mut before = 0;
+    let below = DelayStatus::BOUNDS_MS.map(|bound| delays.count_between(0, bound * 1000));
+    below.map(|below| below.saturating_sub(std::mem::replace(&mut before, below))).to_vec()
 }

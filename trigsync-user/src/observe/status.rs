@@ -134,7 +134,7 @@ pub struct TargetStatus {
 }
 
 /// A distribution of delays.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DelayStatus {
     /// Marks measured.
     pub count: u64,
@@ -146,4 +146,23 @@ pub struct DelayStatus {
     pub max_ms: f64,
     /// Of the last batch, its oldest mark.
     pub last_ms: f64,
+    /// All together.
+    pub sum_ms: f64,
+    /// How many took no longer than each of [`BOUNDS_MS`](Self::BOUNDS_MS), and longer than the one before.
+    pub counts: Vec<u64>,
+}
+
+impl DelayStatus {
+    /// From a warm lane's few milliseconds to a target that was dead for an hour.
+    pub const BOUNDS_MS: [u64; 16] =
+        [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000, 3_600_000];
+
+    /// Bounds in seconds, with what is below each and above the one before; the last is for the rest.
+    pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = Self::BOUNDS_MS.iter().map(|bound| *bound as f64 / 1000.0);
+        let mut buckets: Vec<_> = bounds.zip(self.counts.iter().copied()).collect();
+        let counted: u64 = self.counts.iter().sum();
+        buckets.push((f64::INFINITY, self.count.saturating_sub(counted)));
+        buckets
+    }
 }

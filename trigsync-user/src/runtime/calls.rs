@@ -14,7 +14,7 @@ use crate::{
     control::{Call, Request, Response, Which},
     dispatch::{LaneShared, SyncContext},
     model::{Mark, Ops, RelPathBuf, Scope},
-    observe::{CaptureStatus, LaneState, Status},
+    observe::{CaptureStatus, LaneState, Status, SyncState, SyncStatus},
 };
 
 impl Daemon {
@@ -54,8 +54,20 @@ impl Daemon {
                 passed_over: self.passed_over.iter().map(|(tier, reason)| (tier.to_string(), reason.clone())).collect(),
             },
             journal_trouble: self.journal.trouble(),
-            syncs: self.syncs.iter().map(|sync| sync.status()).collect(),
+            syncs: self.sync_status(),
         }
+    }
+
+    /// Of every sync that is configured, those that could not be started included.
+    pub(super) fn sync_status(&self) -> Vec<SyncStatus> {
+        let broken = self.broken.iter().map(|(config, error)| SyncStatus {
+            name: config.name.clone(),
+            source: config.source.display().to_string(),
+            state: SyncState::Stopped(error.clone()),
+            search: None,
+            targets: Vec::new(),
+        });
+        self.syncs.iter().map(RunningSync::status).chain(broken).collect()
     }
 
     /// Lanes that are meant; an error where there are none.
@@ -136,6 +148,13 @@ impl Daemon {
 
     /// Answers when everything that has changed until now has arrived; other requests are answered meanwhile.
     fn flush(&self, limit: Duration, answer: oneshot::Sender<Response>) {
+        if !self.broken.is_empty() {
+            // Nothing of these will ever arrive.
+            let targets = self.broken.iter().map(|(config, error)| format!("{}: does not run: {error}", config.name)).collect();
+            // The client may have gone.
+            let _ = answer.send(Response::Behind { targets });
+            return;
+        }
         let capture = self.capture.clone();
         let lanes: Vec<_> =
             self.syncs.iter().flat_map(|sync| sync.lanes.iter().map(|lane| (sync.context.clone(), lane.shared.clone()))).collect();

@@ -1,6 +1,10 @@
 //! The daemon's own loop: signals, control requests, the end of capture.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -11,6 +15,8 @@ use tokio::{
 use super::{
     Options, RuntimeError, StateDir,
     fan_out::{FanOut, Table, everything},
+    hook::Hook,
+    metrics,
     notify::{self, Notifier},
     sync::{RunningLane, RunningSync, Tools},
     watch::watched,
@@ -26,6 +32,7 @@ use crate::{
     dispatch::{Cut, LaneShared, SyncContext},
     journal::{Journal, LaneKey, Left},
     model::RootId,
+    observe::SyncState,
     plan::open_root,
     rsync::Rsync,
 };
@@ -37,6 +44,8 @@ pub struct Daemon {
     pub(super) config: Config,
     pub(super) capture: Arc<Capture>,
     pub(super) syncs: Vec<RunningSync>,
+    /// Syncs that are configured and could not be started by a reload, each with the reason.
+    pub(super) broken: Vec<(SyncConfig, String)>,
     pub(super) started: Instant,
     /// What the tier is on this machine.
     pub(super) details: Details,
@@ -53,6 +62,9 @@ pub struct Daemon {
     last_root: u32,
 }
 
+/// How often states are compared for `on_state_change`.
+const LOOKS: Duration = Duration::from_secs(1);
+
 /// What wakes the daemon.
 enum Wake {
     Call(Call),
@@ -61,6 +73,8 @@ enum Wake {
     CaptureEnded(Arc<str>),
     /// The service manager is to hear of us.
     Tick,
+    /// States may have changed.
+    Look,
 }
 
 impl Daemon {
@@ -97,6 +111,7 @@ impl Daemon {
             config,
             capture,
             syncs: Vec::new(),
+            broken: Vec::new(),
             started: Instant::now(),
             details,
             passed_over,
@@ -111,6 +126,9 @@ impl Daemon {
             options,
             state_dir,
         };
+        if let Some(address) = daemon.config.daemon.metrics {
+            metrics::serve(address, call.clone()).await.map_err(io(&format!("cannot serve metrics at {address}")))?;
+        }
         daemon.start_syncs(&left).await?;
         drop(left);
         serve(daemon.state_dir.path(), call).map_err(io("cannot listen on the control socket"))?;
@@ -170,6 +188,8 @@ impl Daemon {
     /// Works until a signal, `trigsync stop` or the end of capture.
     pub async fn run(mut self) -> Result<(), RuntimeError> {
         let mut notifier = Notifier::new();
+        let mut hook = Hook::new(&self.config.daemon.on_state_change);
+        let mut looks = tokio::time::interval(LOOKS);
         notify::ready();
         let ended = self.capture.ended();
         tokio::pin!(ended);
@@ -182,6 +202,7 @@ impl Daemon {
                 Some(()) = self.interrupt.recv() => Wake::Stop,
                 why = &mut ended => Wake::CaptureEnded(why),
                 () = notifier.tick() => Wake::Tick,
+                _ = looks.tick(), if hook.is_on() => Wake::Look,
             };
             match wake {
                 Wake::Call(call) => {
@@ -195,6 +216,7 @@ impl Daemon {
                     self.reload().await;
                     notify::ready();
                 }
+                Wake::Look => hook.look(self.sync_status()),
                 Wake::Tick => notifier.feed(&self.capture, &self.lanes(), &self.summary()).await,
                 Wake::Stop => break Ok(()),
                 Wake::CaptureEnded(why) => break Err(RuntimeError::CaptureEnded(why.to_string())),
@@ -216,8 +238,9 @@ impl Daemon {
 
     /// One line for the service manager: the target that is furthest behind.
     fn summary(&self) -> String {
-        let targets: Vec<_> = self.syncs.iter().flat_map(|sync| sync.status().targets).collect();
-        let stopped = self.syncs.iter().filter(|sync| sync.context.gate().stopped.is_some()).count();
+        let syncs = self.sync_status();
+        let stopped = syncs.iter().filter(|sync| sync.state != SyncState::Running).count();
+        let targets: Vec<_> = syncs.into_iter().flat_map(|sync| sync.targets).collect();
         let behind = targets.iter().filter(|target| target.lag_ms > 0).count();
         let worst = targets.iter().max_by_key(|target| target.lag_ms).filter(|target| target.lag_ms > 0);
         let worst = worst.map_or_else(String::new, |target| format!(", {} by {:.0} s", target.name, target.lag_ms as f64 / 1000.0));
@@ -253,18 +276,21 @@ impl Daemon {
         // Until every lane is entered that there will be, the next daemon is to begin where this one was before.
         self.journal.hold();
         let mut old: Vec<_> = std::mem::take(&mut self.syncs);
+        self.broken.clear();
         for new in config.syncs.clone() {
             let index = old.iter().position(|sync| sync.context.config.name == new.name);
             let running = index.map(|index| old.swap_remove(index));
             let lanes: Vec<_> = running.iter().flat_map(RunningSync::keys).collect();
-            match self.replace(running, new).await {
+            notify::moving();
+            match self.replace(running, new.clone()).await {
                 Ok(sync) => {
                     let stays = |key: &LaneKey| sync.lanes.iter().any(|lane| lane.target.name == key.target);
                     lanes.into_iter().filter(|key| !stays(key)).for_each(|key| self.journal.leave(key));
                     self.syncs.push(sync);
                 }
                 Err(error) => {
-                    tracing::error!("{error}");
+                    tracing::error!("sync {} does not run: {error}", new.name);
+                    self.broken.push((new, format!("{error}; when that is mended, reload the configuration (SIGHUP)")));
                     // Nobody sees what it misses from now on.
                     lanes.into_iter().for_each(|key| self.journal.leave(key));
                 }

@@ -9,7 +9,9 @@
 mod calls;
 mod daemon;
 mod fan_out;
+mod hook;
 mod initial;
+mod metrics;
 mod notify;
 mod search;
 mod state_dir;

@@ -18,13 +18,14 @@ use crate::{
 /// How often the service manager is told how far behind the targets are, where it does not want to hear more often.
 const PACE: Duration = Duration::from_secs(10);
 
+/// How long the capture thread may take to answer. The daemon's loop waits meanwhile, and with it whoever asks for the status.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Speaks to the service manager.
 pub(super) struct Notifier {
     ticks: Interval,
     /// Whether it has to be told that we are alive.
     watched: bool,
-    /// How long the capture thread may take to answer.
-    patience: Duration,
     /// When every lane was woken last.
     woken: Option<Stamp>,
     /// What has not moved, as it was said last.
@@ -38,7 +39,7 @@ impl Notifier {
         let pace = limit.map_or(PACE, |limit| (limit / 2).clamp(Duration::from_millis(10), PACE));
         let mut ticks = interval(pace);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, watched: limit.is_some(), patience: pace, woken: None, stuck: None }
+        Self { ticks, watched: limit.is_some(), woken: None, stuck: None }
     }
 
     /// Waits until it is time again.
@@ -70,7 +71,7 @@ impl Notifier {
             return Some(format!("the lane of {name}"));
         }
         // A new epoch does no harm, and the thread has to answer.
-        match timeout(self.patience, capture.cut()).await {
+        match timeout(PATIENCE, capture.cut()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("capture ({error})")),
             Err(_) => Some("capture".to_owned()),
@@ -88,6 +89,13 @@ pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(at) => tell(&[NotifyState::Reloading, at]),
         Err(error) => tracing::debug!("no time for the service manager: {error}"),
+    }
+}
+
+/// A step of a long piece of work is done: the daemon's loop moves, though it does not turn.
+pub(super) fn moving() {
+    if sd_notify::watchdog_enabled().is_some() {
+        tell(&[NotifyState::Watchdog]);
     }
 }
 
