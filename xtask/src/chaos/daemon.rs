@@ -23,6 +23,8 @@ use crate::{interrupt, mirror::Status, process::Running};
 const READY: Duration = Duration::from_secs(120);
 /// fanotify's limit of events, for groups made from then on.
 const QUEUE: &str = "/proc/sys/fs/fanotify/max_queued_events";
+/// What kernels begin with.
+const QUEUE_DEFAULT: &str = "16384";
 /// So many events fanotify's queue holds where it is tiny.
 const TINY_QUEUE: &str = "128";
 /// So many bytes the ring of an eBPF tier holds where it is tiny.
@@ -209,7 +211,11 @@ struct Limit {
 
 impl Limit {
     fn set(limit: &str) -> Result<Self> {
-        let before = fs::read_to_string(QUEUE).with_context(|| format!("reading {QUEUE}"))?;
+        let mut before = fs::read_to_string(QUEUE).with_context(|| format!("reading {QUEUE}"))?;
+        if before.trim() == limit {
+            // One of us was killed before it could put it back.
+            before = QUEUE_DEFAULT.to_owned();
+        }
         fs::write(QUEUE, limit).with_context(|| format!("writing {QUEUE}"))?;
         Ok(Self { before: before.into() })
     }
