@@ -10,7 +10,9 @@
 
 mod batch;
 mod history;
+mod lane;
 mod left;
+mod open;
 mod pending;
 mod schema;
 mod store;
@@ -18,6 +20,7 @@ mod writer;
 
 pub use batch::Batch;
 pub use history::{Arrival, Entry, History, Question};
+pub use lane::{Entered, LaneKey, LaneLog, Reached};
 pub use left::{LaneLeft, Left, Passed};
 pub use store::{JournalError, NAME, Store};
-pub use writer::{Entered, Journal, LaneKey, LaneLog, Note, Reached};
+pub use writer::{Journal, Note};

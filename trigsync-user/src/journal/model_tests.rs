@@ -7,7 +7,7 @@ use tempfile::tempdir;
 
 use super::*;
 use crate::{
-    coalesce::{DirtySet, Taken},
+    coalesce::{Changes, DirtySet, Taken},
     config::Settle,
     model::{Ops, RelPathBuf, Scope},
 };

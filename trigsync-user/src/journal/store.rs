@@ -1,24 +1,15 @@
-//! The file: opened, checked, read once, and written in transactions.
+//! The file: written in transactions, and what everybody who reads it needs.
 
 use std::{
-    fs::{self, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use nix::time::{ClockId, clock_gettime};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
-use rusqlite_migration::{Error as StepError, MigrationDefinitionError};
+use rusqlite::{Connection, ErrorCode, Transaction, params};
 
-use super::{
-    Entered, LaneKey, Reached,
-    batch::Batch,
-    left::Left,
-    pending::Pending,
-    schema::{APPLICATION, MIGRATIONS},
-};
+use super::{Entered, LaneKey, Reached, batch::Batch, pending::Pending};
 use crate::model::{Scope, Stamp};
 
 /// The file's name in the state directory.
@@ -33,9 +24,6 @@ const BATCHES_KEPT: i64 = 50_000;
 /// Free pages above which the file is made smaller, and so many at a time: 40 MB, and 8.
 const FREE_PAGES: i64 = 10_000;
 const PAGES_AT_A_TIME: i64 = 2_000;
-
-/// How long another process may hold the file before a transaction is put off.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the journal is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +64,7 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Added to stamps, which begin anew with every daemon.
     pub(super) base: i64,
     /// How many paths the history holds.
@@ -97,64 +85,6 @@ pub(super) struct LanePart<'a> {
 }
 
 impl Store {
-    /// Opens or makes the journal of a state directory, and reads what the last daemon left. What cannot be understood is set aside.
-    pub fn open(state_dir: &Path) -> Result<(Self, Left), JournalError> {
-        let path = state_dir.join(NAME);
-        match Self::open_as_it_is(&path) {
-            Err(error @ JournalError::Unusable { .. }) => {
-                let aside = set_aside(&path).map_err(|source| JournalError::NotSetAside { path: path.clone(), source })?;
-                let (store, left) = Self::open_as_it_is(&path)?;
-                Ok((store, Left { set_aside: Some(format!("{error}, and was set aside as {}", aside.display())), ..left }))
-            }
-            opened => opened,
-        }
-    }
-
-    /// A journal that is forgotten with the process.
-    pub(super) fn in_memory() -> rusqlite::Result<Self> {
-        let mut connection = Connection::open_in_memory()?;
-        MIGRATIONS.to_latest(&mut connection).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        Ok(Self { connection, path: PathBuf::from(":memory:"), base: 0, paths: 0 })
-    }
-
-    /// For asking only, beside a daemon or without one.
-    pub fn read_only(state_dir: &Path) -> Result<Self, JournalError> {
-        let path = state_dir.join(NAME);
-        if !path.exists() {
-            return Err(JournalError::Missing { path: state_dir.to_owned() });
-        }
-        let failed = |source| understood(&path, source);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
-        connection.busy_timeout(PATIENCE).map_err(failed)?;
-        check_application(&path, &connection).and_then(|()| match MIGRATIONS.pending_migrations(&connection) {
-            Ok(0) => Ok(()),
-            _ => Err(JournalError::Unusable { path: path.clone(), what: "of another version of trigsync".into() }),
-        })?;
-        Ok(Self { connection, path, base: 0, paths: 0 })
-    }
-
-    fn open_as_it_is(path: &Path) -> Result<(Self, Left), JournalError> {
-        let failed = |source| understood(path, source);
-        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        made.map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        connection.busy_timeout(PATIENCE).map_err(failed)?;
-        let is_new = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map_err(failed)? == 0;
-        if is_new {
-            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
-            connection.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
-        }
-        check_application(path, &connection)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-        connection.pragma_update(None, "synchronous", "OFF").map_err(failed)?;
-        MIGRATIONS.to_latest(&mut connection).map_err(|error| of_step(path, error))?;
-        let mut store = Self { connection, path: path.to_owned(), base: 0, paths: 0 };
-        let left = store.left(path)?;
-        Ok((store, left))
-    }
-
     /// Writes all of it or nothing. `reached` tells how far capture had been read before the changes were taken.
     pub(super) fn commit(&mut self, lanes: &[LanePart<'_>], gone: &[LaneKey], reached: Option<&Reached>) -> rusqlite::Result<()> {
         let base = self.base;
@@ -356,14 +286,6 @@ pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-fn check_application(path: &Path, connection: &Connection) -> Result<(), JournalError> {
-    let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(|source| understood(path, source))?;
-    match id {
-        APPLICATION => Ok(()),
-        _ => Err(JournalError::Unusable { path: path.to_owned(), what: "another program's file".into() }),
-    }
-}
-
 /// Whether an error says that the file is no journal, or only that it cannot be used now.
 pub(super) fn understood(path: &Path, source: rusqlite::Error) -> JournalError {
     let path = path.to_owned();
@@ -379,32 +301,4 @@ pub(super) fn understood(path: &Path, source: rusqlite::Error) -> JournalError {
             source => JournalError::Refused { path, source },
         },
     }
-}
-
-fn of_step(path: &Path, error: StepError) -> JournalError {
-    match error {
-        StepError::RusqliteError { err, .. } => understood(path, err),
-        StepError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
-            JournalError::Unusable { path: path.to_owned(), what: "of a newer version of trigsync".into() }
-        }
-        error => JournalError::Unusable { path: path.to_owned(), what: format!("of no known version ({error})") },
-    }
-}
-
-/// Moves the file out of the way; the one that was set aside before goes.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    for part in ["-wal", "-shm"] {
-        match fs::rename(with(part), with(&format!(".unusable{part}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    let aside = with(".unusable");
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }
