@@ -26,6 +26,9 @@ pub const SUITES: [Known; 5] = [
 /// How long a suite may take on one tier and one file system.
 pub const LIMIT_SECONDS: u64 = 600;
 
+/// How long the writers of a brief run write.
+const BRIEF_SECONDS: &str = "4";
+
 const EBPF: [&str; 2] = ["ebpf-fexit", "ebpf-kprobe"];
 
 /// A suite.
@@ -90,9 +93,13 @@ impl Known {
         Self { name, file_systems, at_once: false, tiers: &TIERS, counts: false }
     }
 
-    /// The program in the guest, `tests/src/bin/suites.rs`.
-    fn command(&self) -> Vec<String> {
-        vec!["/bin/suites".to_owned(), self.name.to_owned()]
+    /// The program in the guest, `tests/src/bin/suites.rs`. A brief run's writers write for less long.
+    fn command(&self, brief: bool) -> Vec<String> {
+        let mut command = vec!["/bin/suites".to_owned(), self.name.to_owned()];
+        if brief && self.name == "main" {
+            command.extend(["--seconds", BRIEF_SECONDS].map(str::to_owned));
+        }
+        command
     }
 }
 
@@ -120,7 +127,7 @@ impl Wanted {
                 let wanted = suite.file_systems.iter().copied().filter(|name| is_wanted(&self.file_systems, name));
                 let wanted: Vec<_> = wanted.filter(|name| !(self.brief && leaves_out(suite, tier, name))).collect();
                 for file_systems in wanted.chunks(if suite.at_once { FILE_SYSTEMS.len() } else { 1 }) {
-                    let (command, only, file_systems) = (suite.command(), self.only.clone(), file_systems.to_vec());
+                    let (command, only, file_systems) = (suite.command(self.brief), self.only.clone(), file_systems.to_vec());
                     runs.push(Run { suite: suite.name, command, tier: tier.clone(), file_systems, only, limit_seconds: LIMIT_SECONDS });
                 }
             }
