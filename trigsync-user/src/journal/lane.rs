@@ -25,7 +25,7 @@ pub struct Entered {
     pub key: LaneKey,
     /// Whether the rows that are there belong to it; else they go.
     pub keeps: bool,
-    /// What changed since then is not all marked yet: it is searched for until [`Journal::searched`].
+    /// What changed since then is not all marked yet: it is searched for until [`Journal::searched`](super::Journal::searched) is called.
     pub searching_since: Option<SystemTime>,
 }
 
