@@ -84,8 +84,8 @@ impl DirtySet {
 
     /// A mark is kept outside the set for now. Only for the record.
     pub fn kept_outside(&mut self, taken: &Taken) {
-        self.stamp += 1;
-        self.recorder.marked(|| taken.mark.path.clone(), taken.mark.scope, self.stamp);
+        let stamp = self.next_stamp();
+        self.recorder.marked(|| taken.mark.path.clone(), taken.mark.scope, stamp);
     }
 
     /// Everything has arrived, and nothing is kept outside. Only for the record; does nothing where there are marks.

@@ -74,10 +74,16 @@ impl LaneShared {
 
     /// Marks a path. The lane is told by [`LaneShared::wake`], once for many marks.
     pub fn mark(&self, path: &RelPath, scope: Scope, ops: Ops) {
+        self.marking(|set| set.mark(path, scope, ops, now()));
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    /// Makes marks, and says so where some of them had to give way to directories.
+    fn marking(&self, make: impl FnOnce(&mut DirtySet)) {
         let degraded = {
             let mut set = self.set();
             let before = set.degraded();
-            set.mark(path, scope, ops, now());
+            make(&mut set);
             set.degraded() - before
         };
         if degraded > 0 {
@@ -85,17 +91,15 @@ impl LaneShared {
                 "there are more changes than fit into `memory`: {degraded} directories are compared whole in place of what changed in them"
             );
         }
-        self.changes.fetch_add(1, Relaxed);
     }
 
     /// Marks many paths and wakes the lane.
     pub fn mark_all(&self, marks: impl IntoIterator<Item = Mark>) {
-        {
-            let mut set = self.set();
+        self.marking(|set| {
             for mark in marks {
                 set.mark(&mark.path, mark.scope, mark.ops, now());
             }
-        }
+        });
         self.wake();
     }
 

@@ -110,8 +110,8 @@ impl Store {
         self.shrink()
     }
 
-    /// Keeps only the lanes of `keys`.
-    pub(super) fn retain(&mut self, keys: &[LaneKey]) -> rusqlite::Result<Vec<LaneKey>> {
+    /// Lanes that are in the file and not among `keys`.
+    pub(super) fn strangers(&self, keys: &[LaneKey]) -> rusqlite::Result<Vec<LaneKey>> {
         let mut statement = self.connection.prepare("SELECT sync, target FROM lane")?;
         let all = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
         let is_known = |(sync, target): &(String, String)| keys.iter().any(|key| key.sync == *sync && key.target == *target);

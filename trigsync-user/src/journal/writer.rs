@@ -247,8 +247,8 @@ impl Writer {
                 self.held = self.held.saturating_sub(1);
                 // What a daemon of before was told to send to somewhere else.
                 let keys: Vec<_> = self.lanes.iter().map(|lane| lane.key.clone()).collect();
-                match self.store.retain(&keys) {
-                    Ok(gone) => self.gone.extend(gone),
+                match self.store.strangers(&keys) {
+                    Ok(strangers) => self.gone.extend(strangers),
                     Err(error) => tracing::warn!("the journal keeps lanes that are not configured any more: {error}"),
                 }
             }

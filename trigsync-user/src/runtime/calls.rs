@@ -26,7 +26,7 @@ impl Daemon {
             Request::Release(which) => self.release_all(&which).await,
             Request::Hold(which) => self.hold(&which),
             Request::Retry(which) => self.retry(&which),
-            Request::Mark { sync, target, paths } => self.mark(&sync, &target, paths),
+            Request::Mark { sync, target, paths } => self.mark(&Which { sync: Some(sync), target: Some(target) }, paths),
             Request::Flush { timeout_ms } => {
                 self.flush(Duration::from_millis(timeout_ms), call.answer);
                 return None;
@@ -137,12 +137,15 @@ impl Daemon {
         }
     }
 
-    fn mark(&self, sync: &str, target: &str, paths: Vec<RelPathBuf>) -> Response {
-        let lanes = self.syncs.iter().filter(|running| running.context.config.name == sync).flat_map(|running| &running.lanes);
-        let Some(lane) = lanes.into_iter().find(|lane| lane.target.name == target) else {
-            return Response::Error { message: format!("there is no target `{target}` in a sync `{sync}`") };
+    fn mark(&self, which: &Which, paths: Vec<RelPathBuf>) -> Response {
+        let lanes = match self.lanes_of(which) {
+            Ok(lanes) => lanes,
+            Err(response) => return response,
         };
-        lane.shared.mark_all(paths.into_iter().map(|path| Mark { path, scope: Scope::Entry, ops: Ops::WRITE | Ops::RESCAN }));
+        let marks: Vec<_> = paths.into_iter().map(|path| Mark { path, scope: Scope::Entry, ops: Ops::WRITE | Ops::RESCAN }).collect();
+        for (_, lane) in lanes {
+            lane.shared.mark_all(marks.iter().cloned());
+        }
         Response::Marked
     }
 

@@ -314,7 +314,7 @@ impl Daemon {
             tracing::info!("sync {} is new: a full pass", new.name);
             let (sync, _) = self.start_sync(new, HashMap::new(), &Left::default()).await?;
             sync.mark_everything();
-            sync.lanes.iter().for_each(|lane| lane.enter(&sync.context.config, false, None, &self.journal));
+            sync.lanes.iter().for_each(|lane| sync.enter(lane, &self.journal));
             return Ok(sync);
         };
         let stopped = running.context.gate().stopped.is_some();
@@ -349,7 +349,7 @@ impl Daemon {
         for lane in sync.lanes.iter().filter(|lane| !names.contains(&lane.target.name)) {
             tracing::info!("sync {}: a full pass to {}", sync.context.config.name, lane.target.name);
             lane.shared.mark_all([everything()]);
-            lane.enter(&sync.context.config, false, None, &self.journal);
+            sync.enter(lane, &self.journal);
         }
         for lane in sync.lanes.iter().filter(|lane| held.contains(&lane.target.name) && !lane.shared.is_held()) {
             lane.shared.hold();

@@ -9,7 +9,7 @@ use super::InitialSync;
 use crate::{
     capture::Continuity,
     config::{SyncConfig, TargetConfig},
-    journal::{Left, Passed},
+    journal::{LaneKey, Left, Passed},
 };
 
 /// What is to be looked at.
@@ -34,14 +34,8 @@ impl fmt::Display for Due {
 }
 
 /// What is due, with the reason.
-pub(super) fn decide(
-    initial: InitialSync,
-    continuity: Continuity,
-    left: &Left,
-    sync: &str,
-    target: &str,
-    meaning: &str,
-) -> (Due, &'static str) {
+pub(super) fn decide(initial: InitialSync, continuity: Continuity, left: &Left, lane: &LaneKey) -> (Due, &'static str) {
+    let LaneKey { sync, target, meaning, .. } = lane;
     match initial {
         InitialSync::Always => return (Due::Everything, "--initial-sync always"),
         InitialSync::Never => return (Due::Nothing, "--initial-sync never"),
@@ -53,7 +47,7 @@ pub(super) fn decide(
         (None, _) => return (Due::Everything, "it is new since the last daemon"),
         (Some(lane), Some(passed)) => (lane, passed),
     };
-    if lane.meaning != meaning {
+    if lane.meaning != *meaning {
         return (Due::Everything, "it is configured otherwise than for the last daemon");
     }
     if crate::sabotage::asks_for("journal-skipped") {
@@ -99,7 +93,8 @@ mod tests {
     }
 
     fn decided(initial: InitialSync, continuity: Continuity, left: &Left) -> Due {
-        decide(initial, continuity, left, "a", "b", "as it is").0
+        let [sync, target, meaning] = ["a", "b", "as it is"].map(str::to_owned);
+        decide(initial, continuity, left, &LaneKey { sync, target, meaning, ..LaneKey::default() }).0
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - A search that was cut short is begun again by the next daemon; one that fails becomes a full pass.
 
 use std::{
+    os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -42,9 +43,8 @@ impl Search {
         let (progress, stop) = (Arc::new(Progress::default()), CancellationToken::new());
         let shared: Vec<_> = lanes.iter().map(|lane| lane.shared.clone()).collect();
         shared.iter().for_each(|lane| lane.begin_search());
-        let search = Self { progress: progress.clone(), stop: stop.clone(), lanes: shared };
+        let search = Self { progress: progress.clone(), stop: stop.clone(), lanes: shared.clone() };
         tokio::task::spawn_blocking(move || {
-            let shared: Vec<_> = lanes.iter().map(|lane| lane.shared.clone()).collect();
             let (name, source) = (&context.config.name, context.config.source.display());
             match look(&context, since, &shared, &progress, &stop) {
                 Ok(Summary { counts, duration, .. }) => tracing::info!(
@@ -88,7 +88,6 @@ fn look(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Result<Summary, ScanError> {
-    use std::os::fd::AsFd as _;
     let config = &context.config;
     let root = open_same_root(&config.source, context.gate().root).map_err(|error| ScanError::Root(std::io::Error::other(error)))?;
     let cutoff = since.checked_sub(SLACK).unwrap_or(SystemTime::UNIX_EPOCH);

@@ -68,11 +68,6 @@ impl RunningLane {
         Arc::new(shared)
     }
 
-    /// Has the journal keep what this lane has not sent. What is due for it is marked already, but for what is searched for.
-    pub fn enter(&self, sync: &SyncConfig, keeps: bool, searching_since: Option<SystemTime>, journal: &Journal) {
-        journal.enter(Entered { key: key(sync, &self.target), keeps, searching_since }, self.shared.clone());
-    }
-
     /// Ends when the lane has put back what it could not send.
     pub async fn stop(self) -> (TargetConfig, Arc<LaneShared>) {
         self.stop.cancel();
@@ -96,7 +91,8 @@ impl RunningSync {
         for lane in &self.lanes {
             let name = &lane.target.name;
             let unsent = left.of(&config.name, name);
-            let decided = initial::decide(initial, continuity, left, &config.name, name, &initial::meaning(config, &lane.target));
+            let key = self.key_of(lane);
+            let decided = initial::decide(initial, continuity, left, &key);
             let (due, why) = match decided {
                 // What a mount hides or shows is as old as it always was.
                 (Due::Since(_), _) if config.cross_mounts => (Due::Everything, "mounts may have come or gone while nothing was captured"),
@@ -110,15 +106,20 @@ impl RunningSync {
                 Due::Everything => lane.shared.mark_all([everything()]),
                 Due::Since(since) => {
                     searching_since = Some(since);
-                    let done = Box::new(journal.searched(key(config, &lane.target)));
+                    let done = Box::new(journal.searched(key.clone()));
                     let (earliest, lanes) = searched.get_or_insert((since, Vec::new()));
                     *earliest = since.min(*earliest);
                     lanes.push(Searched { shared: lane.shared.clone(), done });
                 }
             }
-            lane.enter(config, unsent.is_some(), searching_since, journal);
+            journal.enter(Entered { key, keeps: unsent.is_some(), searching_since }, lane.shared.clone());
         }
         self.search = searched.map(|(since, lanes)| Search::begin(self.context.clone(), since, lanes));
+    }
+
+    /// Has the journal keep what a lane has not sent that begins anew: everything is marked for it already.
+    pub fn enter(&self, lane: &RunningLane, journal: &Journal) {
+        journal.enter(Entered { key: self.key_of(lane), keeps: false, searching_since: None }, lane.shared.clone());
     }
 
     /// By which the journal knows its lanes.
@@ -128,7 +129,13 @@ impl RunningSync {
 
     /// By which the journal knows one of them.
     pub fn key_of(&self, lane: &RunningLane) -> LaneKey {
-        key(&self.context.config, &lane.target)
+        let (sync, target) = (&self.context.config, &lane.target);
+        LaneKey {
+            sync: sync.name.clone(),
+            target: target.name.clone(),
+            source: sync.source.as_os_str().as_bytes().to_vec(),
+            meaning: initial::meaning(sync, target),
+        }
     }
 
     /// Stops all lanes at once. What they have not sent is in their sets.
@@ -147,15 +154,5 @@ impl RunningSync {
             search: self.search.as_ref().and_then(Search::status),
             targets: self.lanes.iter().map(|lane| lane.shared.status()).collect(),
         }
-    }
-}
-
-/// By which the journal knows a lane.
-fn key(sync: &SyncConfig, target: &TargetConfig) -> LaneKey {
-    LaneKey {
-        sync: sync.name.clone(),
-        target: target.name.clone(),
-        source: sync.source.as_os_str().as_bytes().to_vec(),
-        meaning: initial::meaning(sync, target),
     }
 }
