@@ -3,6 +3,7 @@
 //! Data flows one way: `capture` → `coalesce` → `plan` → `dispatch`; `model` and `config` are below everything, `observe`,
 //! `control` and `scan` at the side, and `runtime` wires. ARCHITECTURE.md is the map.
 
+pub mod audit;
 pub mod capture;
 pub mod cli;
 pub mod coalesce;

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use trigsync::config::{Backend, Config, ConfigError, Filter, Overrides, RawConfig, TargetAddress};
+use trigsync::config::{AuditConfig, Backend, Config, ConfigError, Filter, Overrides, RawConfig, TargetAddress};
 
 /// A directory with the sources, targets and files that the configurations name.
 fn fixture() -> tempfile::TempDir {
@@ -50,6 +50,9 @@ fn the_documented_example_resolves() {
     assert_eq!(sync.name, "www");
     assert_eq!(*sync.filter, Filter::new(&["*.tmp", "/cache/", "!keep.tmp"].map(str::to_owned)).unwrap());
     assert_eq!(sync.guards.max_delete_floor, 1000);
+    let day = Duration::from_secs(24 * 3600);
+    let window = Some("22:00-04:30".parse().unwrap());
+    assert_eq!(sync.audit, Some(AuditConfig { every: day, names: 100, bytes: 1 << 20, share: 0.05, window, checksum: true }));
     let names: Vec<_> = sync.targets.iter().map(|target| target.name.replace(directory.path().to_str().unwrap(), "$DIR")).collect();
     assert_eq!(names, ["rsync://web@backup/www", "$DIR/mirror", "edge1", "rsync://web@backup2/www"]);
     let edge = &sync.targets[2];
@@ -75,6 +78,11 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     assert_eq!(sync.settle.max_age, Duration::from_secs(1));
     assert_eq!((sync.batch.paths, sync.batch.bytes), (50_000, 1 << 30));
     assert_eq!((sync.guards.max_delete, sync.guards.max_delete_floor), (0.5, 1000));
+    let audit = sync.audit.as_ref().unwrap();
+    assert_eq!((audit.every, audit.names, audit.share), (Duration::from_secs(7 * 24 * 3600), 500, 0.1));
+    assert!(audit.window.is_none() && !audit.checksum);
+    let text = "[[sync]]\nsource = 'link'\ntargets = ['new/deep']\naudit = false\n";
+    assert_eq!(resolve(directory.path(), text, &Overrides::default()).unwrap().syncs[0].audit, None);
     let target = &sync.targets[0];
     assert_eq!(target.address, TargetAddress::Local(root.join("new/deep")));
     assert_eq!((target.connections.get(), target.timeout, target.modify_window), (2, Duration::from_secs(60), -1));

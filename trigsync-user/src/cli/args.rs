@@ -76,6 +76,8 @@ pub enum Command {
     History(History),
     /// Compare sources and targets, and list what differs.
     Verify(Verify),
+    /// Have the running daemon compare every target with its source now, and send what was lost.
+    Audit(Audit),
     /// Let a sync that a guard has stopped go on, where what it objected to may then be deleted; and targets that are held. With --target
     /// only the latter.
     Release(Which),
@@ -172,6 +174,15 @@ pub struct Check {
     pub crit_backlog: Option<u64>,
     /// A daemon that does not answer within this time is critical.
     #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub timeout: humantime::Duration,
+}
+
+#[derive(Debug, Group)]
+pub struct Audit {
+    #[command(flatten)]
+    pub which: Which,
+    /// Give up after this long; the audit goes on.
+    #[arg(long, value_name = "TIME", default_value = "1d")]
     pub timeout: humantime::Duration,
 }
 

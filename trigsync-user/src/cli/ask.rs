@@ -1,14 +1,14 @@
-//! The commands that ask the running daemon: `flush`, `status`, `release`, `hold`, `retry`, `stop`.
+//! The commands that ask the running daemon: `flush`, `status`, `audit`, `release`, `hold`, `retry`, `stop`.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use comfy_table::{Table, presets};
 
-use super::FAILED;
+use super::{FAILED, WRONG, args::Audit};
 use crate::{
-    control::{self, Request, Response, call},
-    observe::{LaneState, SearchStatus, Status, SyncState},
+    control::{self, AuditedTarget, Request, Response, call},
+    observe::{AuditFinding, AuditStatus, LaneState, SearchStatus, Status, SyncState},
 };
 
 pub fn flush(state_dir: &Path, timeout: Duration) -> anyhow::Result<ExitCode> {
@@ -23,6 +23,28 @@ pub fn flush(state_dir: &Path, timeout: Duration) -> anyhow::Result<ExitCode> {
         }
         other => refused(other),
     }
+}
+
+/// Exit code 1 where changes were lost, 2 where not everything could be compared.
+pub fn audit(state_dir: &Path, audit: &Audit) -> anyhow::Result<ExitCode> {
+    let timeout_ms = u64::try_from(audit.timeout.as_millis()).unwrap_or(u64::MAX);
+    let targets = match call(state_dir, &Request::Audit { which: audit.which.clone(), timeout_ms })? {
+        Response::Audited { targets } => targets,
+        other => return refused(other),
+    };
+    for AuditedTarget { sync, target, names, findings, unsettled, trouble } in &targets {
+        match trouble {
+            Some(trouble) => eprintln!("trigsync: {sync}: {target}: not compared to the end: {trouble}"),
+            None => println!("{sync}: {target}: {names} names compared, {findings} lost changes, {unsettled} that never rested"),
+        }
+    }
+    Ok(ExitCode::from(if targets.iter().any(|target| target.trouble.is_some()) {
+        WRONG
+    } else if targets.iter().any(|target| target.findings > 0) {
+        FAILED
+    } else {
+        0
+    }))
 }
 
 pub fn status(state_dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -104,10 +126,25 @@ fn print(status: &Status) {
             if let Some(reason) = &target.reason {
                 println!("  {}: {} since {}: {reason}", target.name, word(target.state, false), duration(target.since_ms));
             }
+            print_audit(&target.name, &target.audit);
             for (path, reason) in &target.set_aside {
                 println!("  {}: set aside: {path}: {reason}", target.name);
             }
         }
+    }
+}
+
+fn print_audit(name: &str, audit: &AuditStatus) {
+    let AuditStatus { names, findings, cycles, after, trouble, latest, .. } = audit;
+    if *names > 0 {
+        let place = after.as_ref().map(|after| format!(", now after {after}/")).unwrap_or_default();
+        println!("  {name}: audit: {names} names compared, {findings} lost changes, {cycles} cycles{place}");
+    }
+    if let Some(trouble) = trouble {
+        println!("  {name}: audit: {trouble}");
+    }
+    for AuditFinding { path, item, .. } in latest {
+        println!("  {name}: lost, found by the audit and sent again: {path} ({item})");
     }
 }
 

@@ -1,12 +1,17 @@
 //! `trigsync check`: one line for a monitoring system, with the exit codes and the performance data of its plugins (Nagios and all that
 //! speak as it does).
 
-use std::{fmt::Write as _, path::Path, process::ExitCode, time::Duration};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::args::Check;
 use crate::{
     control::{ClientError, Request, Response, call_within},
-    observe::{HELD_BY_OPERATOR, LaneState, Status, SyncState, SyncStatus, TargetStatus},
+    observe::{AuditFinding, HELD_BY_OPERATOR, LaneState, Status, SyncState, SyncStatus, TargetStatus},
 };
 
 /// How bad it is; the number is the exit code.
@@ -26,6 +31,9 @@ impl Level {
         }
     }
 }
+
+/// For so long a lost change that the audit has found is worth a warning.
+const RECENT: Duration = Duration::from_secs(24 * 3600);
 
 /// The exit code where nothing can be said.
 const UNKNOWN: u8 = 3;
@@ -100,6 +108,11 @@ fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
     } else if limits.warn_backlog.is_some_and(|most| backlog >= most) {
         found.push((Level::Warning, format!("has {backlog} changes to come")));
     }
+    let is_recent = |finding: &&AuditFinding| SystemTime::now() < UNIX_EPOCH + Duration::from_millis(finding.at_ms) + RECENT;
+    if let Some(AuditFinding { path, item, .. }) = target.audit.latest.iter().rfind(is_recent) {
+        let findings = target.audit.findings;
+        found.push((Level::Warning, format!("had lost changes, {findings} by now: the audit has found and sent {path} ({item})")));
+    }
     if let Some((path, reason)) = target.set_aside.first() {
         found.push((Level::Warning, format!("does not take {} paths, the first is {path}: {reason}", target.set_aside.len())));
     }
@@ -128,6 +141,7 @@ fn figures(status: &Status, limits: &Check) -> String {
             add("backlog", sync, target, format!("{};{};{};0", backlog(target), bound(limits.warn_backlog), bound(limits.crit_backlog)));
             add("failures", sync, target, format!("{}c;;;0", target.failures));
             add("set_aside", sync, target, format!("{};1;;0", target.set_aside.len()));
+            add("audit_findings", sync, target, format!("{}c;;;0", target.audit.findings));
         }
     }
     let _ = write!(text, " 'capture_events'={}c;;;0 'capture_losses'={}c;;;0", status.capture.events, status.capture.overflows);

@@ -48,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Check(limits) => return check::check(&args.state_dir, &limits),
         Command::History(question) => history::history(&args.state_dir, question),
         Command::Verify(verify) => verify::verify(&args.state_dir, &verify),
+        Command::Audit(audit) => ask::audit(&args.state_dir, &audit),
         Command::Release(which) => ask::order(&args.state_dir, &Request::Release(which), "released", "nothing was stopped or held"),
         Command::Hold(which) => ask::order(&args.state_dir, &Request::Hold(which), "held", "everything was held already"),
         Command::Retry(which) => ask::order(&args.state_dir, &Request::Retry(which), "tried now", "there is no target"),

@@ -16,7 +16,8 @@ use crate::{
     config::{Config, Overrides, SyncConfig, TargetConfig},
     control::{ClientError, Request, Response, call},
     model::RelPath,
-    rsync::{Drift, Route, Rsync},
+    plan::{open_root, standing},
+    rsync::{Comparison, Drift, Extent, Route, Rsync},
     runtime::InitialSync,
 };
 
@@ -77,21 +78,24 @@ fn configuration(state_dir: &Path, verify: &Verify) -> anyhow::Result<Config> {
 async fn look(state_dir: &Path, verify: &Verify, rsync: &Rsync, sync: &SyncConfig, target: &TargetConfig) -> anyhow::Result<Vec<Drift>> {
     let route = Route { source: &sync.source, filter: &sync.filter, cross_mounts: sync.cross_mounts, target };
     let stop = CancellationToken::new();
-    let compare = async |paths: Option<&[&RelPath]>| {
-        rsync.compare(&route, verify.checksum, paths, &stop).await.map_err(|answer| anyhow::anyhow!("cannot compare: {}", answer.reason()))
+    let compare = async |extent: Extent<'_>| match rsync.compare(&route, verify.checksum, extent, &stop).await {
+        Ok(Comparison { drift, incomplete: None }) => Ok(drift),
+        Ok(Comparison { incomplete: Some(answer), .. }) | Err(answer) => bail!("cannot compare: {}", answer.reason()),
     };
     let flush = || match call(state_dir, &Request::Flush { timeout_ms: ARRIVAL.as_millis() as u64 }) {
         Ok(_) | Err(ClientError::NoDaemon { .. }) => Ok(()),
         Err(error) => Err(error),
     };
     flush()?;
-    let first = compare(None).await?;
+    let first = compare(Extent::Whole).await?;
     if first.is_empty() {
         return Ok(first);
     }
     flush()?;
-    let paths: Vec<_> = first.iter().map(|drift| &*drift.path).collect();
-    compare(Some(&paths)).await
+    let (root, _) = open_root(&sync.source)?;
+    let paths = standing(root, first.into_iter().map(|drift| drift.path).collect());
+    let paths: Vec<&RelPath> = paths.iter().map(|path| &**path).collect();
+    compare(Extent::Names(&paths)).await
 }
 
 fn repair(state_dir: &Path, sync: &SyncConfig, target: &TargetConfig, drift: &[Drift]) -> anyhow::Result<()> {

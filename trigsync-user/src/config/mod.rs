@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 mod address;
+mod audit;
 mod error;
 mod filter;
 mod options;
@@ -16,6 +17,7 @@ mod raw;
 mod resolve;
 
 pub use address::{InvalidAddress, TargetAddress};
+pub use audit::{AuditConfig, Window};
 pub use error::ConfigError;
 pub use filter::Filter;
 pub use pattern::InvalidPattern;
@@ -96,6 +98,8 @@ pub struct SyncConfig {
     pub batch: BatchLimits,
     /// What stops the sync.
     pub guards: Guards,
+    /// How the targets are compared in the background; none: not by itself.
+    pub audit: Option<AuditConfig>,
     /// At least one.
     pub targets: Vec<TargetConfig>,
 }

@@ -16,14 +16,27 @@ use toml::{
 use super::{
     Backend, ConfigError,
     error::near_miss,
-    raw::{At, RawConfig, RawSync, RawTarget, absolute},
+    raw::{At, RawAudit, RawConfig, RawSync, RawTarget, absolute},
 };
 
 const TOP: &[&str] = &["backend", "btf", "unlimited_queue", "on_state_change", "metrics", "memory", "rsync", "stop_timeout", "sync"];
-const SYNC: &[&str] =
-    &["name", "source", "targets", "target", "exclude", "include", "cross_mounts", "settle", "batch", "max_delete", "max_delete_floor"];
+const SYNC: &[&str] = &[
+    "name",
+    "source",
+    "targets",
+    "target",
+    "exclude",
+    "include",
+    "cross_mounts",
+    "settle",
+    "batch",
+    "max_delete",
+    "max_delete_floor",
+    "audit",
+];
 const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
 const BATCH: &[&str] = &["paths", "bytes"];
+const AUDIT: &[&str] = &["every", "names", "bytes", "share", "window", "checksum"];
 const TARGET: &[&str] =
     &["to", "name", "identity", "password_file", "options", "bandwidth_limit", "connections", "timeout", "modify_window"];
 
@@ -34,6 +47,7 @@ const SECTIONS: &[(&[&str], &str)] = &[
     (TARGET, "in [[sync.target]]"),
     (SETTLE, "in sync.settle"),
     (BATCH, "in sync.batch"),
+    (AUDIT, "in sync.audit"),
 ];
 
 type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
@@ -93,6 +107,11 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
     }
     let settle = inner("settle", SETTLE)?;
     let batch = inner("batch", BATCH)?;
+    // `audit = false`, or a table of how.
+    let audit = match table.entry("audit") {
+        Some((_, value)) if value.get_ref().as_bool().is_some() => RawAudit { on: table.get("audit", boolean)?, ..RawAudit::default() },
+        _ => inner("audit", AUDIT)?.map_or(Ok(RawAudit::default()), |inner| audit(&inner))?,
+    };
     let settle = |key| settle.as_ref().map_or(Ok(None), |settle| settle.get(key, duration));
     let mut patterns = table.list("exclude", string)?;
     patterns.extend(table.list("include", |value| include(&string(value)?))?);
@@ -109,7 +128,23 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
         batch_bytes: batch.as_ref().map_or(Ok(None), |batch| batch.get("bytes", size))?,
         max_delete: table.get("max_delete", |value| percentage(&string(value)?))?,
         max_delete_floor: table.get("max_delete_floor", count)?,
+        audit,
         targets,
+    })
+}
+
+fn audit(table: &Table<'_, '_>) -> Result<RawAudit, ConfigError> {
+    Ok(RawAudit {
+        on: None,
+        every: table.get("every", duration)?,
+        names: table.get("names", positive)?,
+        bytes: table.get("bytes", size)?,
+        share: table.get("share", |value| match percentage(&string(value)?) {
+            Ok(share) if share > 0.0 => Ok(share),
+            _ => Err("is no share of the time (write \"1%\" to \"100%\"; `audit = false` switches it off)".into()),
+        })?,
+        window: table.get("window", |value| string(value)?.parse())?,
+        checksum: table.get("checksum", boolean)?,
     })
 }
 

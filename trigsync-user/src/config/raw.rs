@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ConfigError, parse};
+use super::{Backend, ConfigError, Window, parse};
 
 /// A configuration as written, from a file or from flags.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,7 +56,21 @@ pub(super) struct RawSync {
     /// 0.0 to 1.0.
     pub(super) max_delete: Option<At<f64>>,
     pub(super) max_delete_floor: Option<At<u64>>,
+    pub(super) audit: RawAudit,
     pub(super) targets: Vec<RawTarget>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct RawAudit {
+    /// `audit = false`.
+    pub(super) on: Option<At<bool>>,
+    pub(super) every: Option<At<Duration>>,
+    pub(super) names: Option<At<u64>>,
+    pub(super) bytes: Option<At<u64>>,
+    /// 0.0 to 1.0.
+    pub(super) share: Option<At<f64>>,
+    pub(super) window: Option<At<Window>>,
+    pub(super) checksum: Option<At<bool>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,6 +178,7 @@ impl RawConfig {
             batch_bytes: None,
             max_delete: None,
             max_delete_floor: None,
+            audit: RawAudit::default(),
             targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
         };
         let syncs = vec![sync];

@@ -15,10 +15,10 @@ use std::{
 };
 
 use super::{
-    BatchLimits, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Settle, SyncConfig,
+    AuditConfig, BatchLimits, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Settle, SyncConfig,
     TargetAddress, TargetConfig, options,
     places::{Mounts, Place, Relation, last_name},
-    raw::{At, RawSync, RawTarget},
+    raw::{At, RawAudit, RawSync, RawTarget},
 };
 
 impl RawConfig {
@@ -116,6 +116,7 @@ impl Resolver<'_> {
                 max_delete: value(&raw.max_delete).unwrap_or(0.5),
                 max_delete_floor: value(&raw.max_delete_floor).unwrap_or(if raw.max_delete.is_some() { 0 } else { 1000 }),
             },
+            audit: audit(&raw.audit),
             targets,
         })
     }
@@ -335,6 +336,18 @@ impl Resolver<'_> {
         }
         Ok(())
     }
+}
+
+fn audit(raw: &RawAudit) -> Option<AuditConfig> {
+    let default = AuditConfig::default();
+    value(&raw.on).unwrap_or(true).then(|| AuditConfig {
+        every: value(&raw.every).unwrap_or(default.every),
+        names: value(&raw.names).unwrap_or(default.names),
+        bytes: value(&raw.bytes).unwrap_or(default.bytes),
+        share: value(&raw.share).unwrap_or(default.share),
+        window: value(&raw.window),
+        checksum: value(&raw.checksum).unwrap_or(default.checksum),
+    })
 }
 
 /// As far as the addresses tell: two names of one host are two hosts here.

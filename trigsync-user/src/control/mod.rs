@@ -40,6 +40,14 @@ pub enum Request {
         /// Relative to the source.
         paths: Vec<RelPathBuf>,
     },
+    /// Compare everything now, and answer when that is done.
+    Audit {
+        /// Of which targets.
+        #[serde(flatten)]
+        which: Which,
+        /// Give up after so many milliseconds.
+        timeout_ms: u64,
+    },
     /// The configuration that the daemon runs with.
     Config,
     /// End.
@@ -80,6 +88,11 @@ pub enum Response {
     },
     /// To `mark`.
     Marked,
+    /// To `audit`.
+    Audited {
+        /// One for each target.
+        targets: Vec<AuditedTarget>,
+    },
     /// To `config`.
     Config {
         /// As written, with what the command line set on top.
@@ -92,6 +105,23 @@ pub enum Response {
         /// Why.
         message: String,
     },
+}
+
+/// What an audit has come to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditedTarget {
+    /// The sync's name.
+    pub sync: String,
+    /// The target's name.
+    pub target: String,
+    /// Names that were compared.
+    pub names: u64,
+    /// Lost changes.
+    pub findings: u64,
+    /// Paths that changed whenever they were looked at.
+    pub unsettled: u64,
+    /// Why it was not compared to the end.
+    pub trouble: Option<String>,
 }
 
 /// Where the socket of a state directory is.

@@ -18,6 +18,7 @@ use super::{
     aside::Aside,
     cut::Cut,
     job::{JobContext, Outcome, Trouble, carry_out},
+    loan::Loans,
     now,
     overlap::Reach,
     shared::{LaneShared, lock},
@@ -123,7 +124,9 @@ impl Lane {
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         while !stop.is_cancelled() {
             self.shared.beats();
+            self.lend_first();
             self.start_what_can_start();
+            self.lend();
             self.answer_flushes();
             self.tell();
             let (wake_at, ask_at) = (self.wake_at(), self.ask_at());
@@ -160,12 +163,17 @@ impl Lane {
         self.tell();
     }
 
+    /// Connections that are the lane's own at present.
+    fn not_lent(&self) -> usize {
+        self.connections.saturating_sub(self.shared.loans.lent())
+    }
+
     fn round_is_over(&self) -> bool {
         self.round.is_empty() && self.running.iter().all(|job| job.reach.is_some())
     }
 
     fn start_what_can_start(&mut self) {
-        let connections = self.connections;
+        let connections = self.not_lent();
         if self.gate.borrow().stopped.is_some() || self.shared.is_held() || self.retry_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
@@ -189,8 +197,9 @@ impl Lane {
     /// One connection is kept for the rounds, where there is more than one. But a full pass may take hours: a subtree that came up since
     /// does not wait for it, though the rounds then wait for the subtree.
     fn next_bulk(&mut self) -> Option<PlannedRun> {
-        let one_is_kept = self.running.len() < self.connections.saturating_sub(1).max(1);
-        let beside_a_full_pass = self.running.len() < self.connections && self.running.iter().all(|job| job.full_pass);
+        let connections = self.not_lent();
+        let one_is_kept = self.running.len() < connections.min(self.connections.saturating_sub(1).max(1));
+        let beside_a_full_pass = self.running.len() < connections && self.running.iter().all(|job| job.full_pass);
         let next = self.bulk.iter().position(|run| one_is_kept || (beside_a_full_pass && !run.is_full_pass()))?;
         self.bulk.remove(next)
     }
@@ -252,6 +261,32 @@ impl Lane {
         });
         let context = self.context.clone();
         self.jobs.spawn(async move { Ended { id, done: Done::Carried(carry_out(&context, run).await) } });
+    }
+
+    /// Lends to whoever has waited for long enough.
+    fn lend_first(&self) {
+        if self.may_lend() && self.shared.loans.is_urgent() && self.running.len() < self.not_lent() {
+            Loans::lend(&self.shared);
+        }
+    }
+
+    fn may_lend(&self) -> bool {
+        self.gate.borrow().stopped.is_none() && !self.shared.is_held() && self.trouble.is_none()
+    }
+
+    /// Lends a connection that is not needed, and wants it back where everything else is in use.
+    fn lend(&mut self) {
+        if !self.may_lend() {
+            return self.shared.loans.recall();
+        }
+        let is_due = self.round_is_over() && self.shared.set().due().is_some_and(|due| due <= now());
+        let waits = !self.round.is_empty() || !self.bulk.is_empty() || is_due;
+        let free = self.not_lent().saturating_sub(self.running.len());
+        if waits && free == 0 {
+            self.shared.loans.recall();
+        } else if !waits && free > 0 && self.shared.loans.is_asked_for() {
+            Loans::lend(&self.shared);
+        }
     }
 
     fn enlist(&mut self, job: Running) -> u64 {
@@ -384,7 +419,7 @@ impl Lane {
         if let Some(at) = self.retry_at.filter(|at| *at > Instant::now()) {
             return Some(at);
         }
-        if !self.round_is_over() || self.running.len() >= self.connections {
+        if !self.round_is_over() || self.running.len() + self.shared.loans.recalled() >= self.connections {
             return None;
         }
         let due = self.shared.set().due().map(stamp_to_instant);

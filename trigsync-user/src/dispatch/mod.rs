@@ -10,20 +10,24 @@
 
 mod account;
 mod aside;
+mod audited;
 mod cut;
 mod full_pass;
 mod guard;
 mod job;
 mod lane;
+mod loan;
 mod overlap;
 mod shared;
 mod sync;
 
 use std::{sync::OnceLock, time::Instant};
 
+pub use audited::Watch;
 pub use cut::Cut;
 pub use full_pass::{FullPass, full_pass};
 pub use lane::Lane;
+pub use loan::Loan;
 pub use shared::LaneShared;
 pub use sync::{GateState, SyncContext};
 

@@ -7,11 +7,11 @@ use std::sync::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::now;
+use super::{audited::Audited, loan::Loans, now};
 use crate::{
     coalesce::{Changes, DirtySet},
     config::Settle,
-    journal::{Batch, LaneLog},
+    journal::{AuditPoint, Batch, LaneLog},
     model::{Mark, Ops, RelPath, Scope, Stamp},
     observe::{LaneReport, TargetStatus},
 };
@@ -30,6 +30,8 @@ pub struct LaneShared {
     beat: AtomicU64,
     pub(super) flushes: Mutex<Vec<Flush>>,
     orders: Mutex<Orders>,
+    pub(super) loans: Loans,
+    pub(super) audited: Audited,
     pub(super) wake: Notify,
 }
 
@@ -68,12 +70,15 @@ impl LaneShared {
             beat: AtomicU64::new(now()),
             flushes: Mutex::default(),
             orders: Mutex::default(),
+            loans: Loans::default(),
+            audited: Audited::default(),
             wake: Notify::new(),
         }
     }
 
     /// Marks a path. The lane is told by [`LaneShared::wake`], once for many marks.
     pub fn mark(&self, path: &RelPath, scope: Scope, ops: Ops) {
+        self.audited.marked(path);
         self.marking(|set| set.mark(path, scope, ops, now()));
         self.changes.fetch_add(1, Relaxed);
     }
@@ -97,6 +102,7 @@ impl LaneShared {
     pub fn mark_all(&self, marks: impl IntoIterator<Item = Mark>) {
         self.marking(|set| {
             for mark in marks {
+                self.audited.marked(&mark.path);
                 set.mark(&mark.path, mark.scope, mark.ops, now());
             }
         });
@@ -196,7 +202,8 @@ impl LaneShared {
             let set = self.set();
             (set.len() as u64, set.oldest(), set.degraded())
         };
-        self.report().status(self.changes.load(Relaxed), pending, oldest, degraded, now())
+        let audit = self.audited.status();
+        TargetStatus { audit, ..self.report().status(self.changes.load(Relaxed), pending, oldest, degraded, now()) }
     }
 
     pub(super) fn set(&self) -> MutexGuard<'_, DirtySet> {
@@ -219,6 +226,10 @@ impl LaneShared {
 impl LaneLog for LaneShared {
     fn take(&self) -> (Changes, Vec<Batch>) {
         (self.set().take_changes(), std::mem::take(&mut *lock(&self.batches)))
+    }
+
+    fn audited(&self) -> Option<AuditPoint> {
+        self.audited.unwritten()
     }
 }
 

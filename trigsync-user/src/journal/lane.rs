@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::batch::Batch;
-use crate::{capture::Position, coalesce::Changes};
+use crate::{capture::Position, coalesce::Changes, model::RelPathBuf};
 
 /// Which lane.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,20 @@ pub struct Entered {
 pub trait LaneLog: Send + Sync {
     /// What happened since the last call.
     fn take(&self) -> (Changes, Vec<Batch>);
+
+    /// How far the audit is, where that has changed since the last call.
+    fn audited(&self) -> Option<AuditPoint> {
+        None
+    }
+}
+
+/// How far the audit of a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditPoint {
+    /// When the cycle began; the latest, where none runs.
+    pub began: SystemTime,
+    /// The directory that was compared last, in the order of names; none where no cycle runs.
+    pub after: Option<RelPathBuf>,
 }
 
 /// How far capture was read.

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::AuditPoint;
 use crate::{
     capture::Position,
     model::{Mark, Ops, RelPathBuf, Scope},
@@ -44,6 +45,8 @@ pub struct LaneLeft {
     pub searching_since: Option<SystemTime>,
     /// Whether the operator wants nothing to be sent.
     pub is_held: bool,
+    /// How far its audit was.
+    pub audit: Option<AuditPoint>,
     pub(super) marks: Vec<(RelPathBuf, Scope)>,
 }
 
@@ -64,7 +67,16 @@ impl Left {
         let [sync, target, meaning] = [sync, target, meaning].map(str::to_owned);
         Self {
             passed,
-            lanes: vec![LaneLeft { sync, target, meaning, is_incomplete, searching_since: None, is_held: false, marks: Vec::new() }],
+            lanes: vec![LaneLeft {
+                sync,
+                target,
+                meaning,
+                is_incomplete,
+                searching_since: None,
+                is_held: false,
+                audit: None,
+                marks: Vec::new(),
+            }],
             set_aside: None,
         }
     }

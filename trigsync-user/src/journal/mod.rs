@@ -20,7 +20,7 @@ mod writer;
 
 pub use batch::Batch;
 pub use history::{Arrival, Entry, History, Question};
-pub use lane::{Entered, LaneKey, LaneLog, Reached};
+pub use lane::{AuditPoint, Entered, LaneKey, LaneLog, Reached};
 pub use left::{LaneLeft, Left, Passed};
 pub use store::{JournalError, NAME, Store};
 pub use writer::{Journal, Note};

@@ -57,7 +57,16 @@ fn writer(store: Store, log: Arc<Log>) -> Writer {
     let enters = Some(Entered { key: key.clone(), keeps: false, searching_since: None });
     Writer {
         store,
-        lanes: vec![Lane { key, log, enters, searched: false, held: None, pending: Pending::default(), batches: Vec::new() }],
+        lanes: vec![Lane {
+            key,
+            log,
+            enters,
+            searched: false,
+            held: None,
+            audited: None,
+            pending: Pending::default(),
+            batches: Vec::new(),
+        }],
         gone: Vec::new(),
         held: 0,
         reached: Arc::default(),

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use rusqlite_migration::{Error as StepError, MigrationDefinitionError};
 
 use super::{
+    lane::AuditPoint,
     left::{LaneLeft, Left, Passed},
     schema::{APPLICATION, MIGRATIONS},
     store::{JournalError, NAME, Store, boot_id, moment, nanoseconds, scope, understood, uptime},
@@ -125,11 +126,16 @@ impl Store {
 
     fn lanes(&self, path: &Path, set_back: Duration) -> rusqlite::Result<Result<Vec<LaneLeft>, JournalError>> {
         let mut lanes = Vec::new();
-        let mut statement = self.connection.prepare("SELECT id, sync, target, meaning, incomplete, searching_since, held FROM lane")?;
+        let mut statement = self
+            .connection
+            .prepare("SELECT id, sync, target, meaning, incomplete, searching_since, held, audit_began, audit_after FROM lane")?;
         let mut marks = self.connection.prepare("SELECT path, scope FROM mark WHERE lane = ?")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let since = row.get::<_, Option<i64>>(5)?.map(moment);
+            let began = row.get::<_, Option<i64>>(7)?.map(moment);
+            // One that cannot be read is begun anew.
+            let after = row.get::<_, Option<Vec<u8>>>(8)?.and_then(|path| RelPathBuf::new(path).ok());
             let mut left = LaneLeft {
                 sync: row.get(1)?,
                 target: row.get(2)?,
@@ -137,6 +143,7 @@ impl Store {
                 is_incomplete: row.get(4)?,
                 searching_since: since.map(|since| since.checked_sub(set_back).unwrap_or(SystemTime::UNIX_EPOCH)),
                 is_held: row.get(6)?,
+                audit: began.map(|began| AuditPoint { began, after }),
                 marks: Vec::new(),
             };
             let mut found = marks.query([row.get::<_, i64>(0)?])?;

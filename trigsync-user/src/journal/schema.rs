@@ -8,7 +8,7 @@ pub(super) const APPLICATION: i32 = 0x7472_6967;
 /// Every version, in order. What was released is never changed: a new version is a new step at the end.
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
-const STEPS: &[M<'static>] = &[M::up(FIRST)];
+const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(AUDIT)];
 
 /// Times are nanoseconds since 1970, stamps microseconds.
 const FIRST: &str = "
@@ -63,6 +63,12 @@ CREATE TABLE sent (
     PRIMARY KEY (path, batch, scope)
 ) WITHOUT ROWID;
 CREATE INDEX sent_of_batch ON sent (batch);
+";
+
+/// How far the audit of a lane is.
+const AUDIT: &str = "
+ALTER TABLE lane ADD COLUMN audit_began INTEGER;
+ALTER TABLE lane ADD COLUMN audit_after BLOB;
 ";
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 
-use super::{Entered, LaneKey, Reached, batch::Batch, pending::Pending};
+use super::{AuditPoint, Entered, LaneKey, Reached, batch::Batch, pending::Pending};
 use crate::model::{Scope, Stamp};
 
 /// The file's name in the state directory.
@@ -80,6 +80,8 @@ pub(super) struct LanePart<'a> {
     pub searched: bool,
     /// Whether the operator holds it, where that has changed.
     pub held: Option<bool>,
+    /// How far the audit is, where that has changed.
+    pub audited: Option<&'a AuditPoint>,
     pub pending: &'a Pending,
     pub batches: &'a [Batch],
 }
@@ -151,7 +153,8 @@ fn write_lane(transaction: &Transaction<'_>, part: &LanePart<'_>, base: i64) -> 
                      ON CONFLICT (sync, target) DO UPDATE SET source = ?3, meaning = ?4, searching_since = ?5";
         transaction.execute(enter, params![sync, target, source, meaning, searching_since.map(nanoseconds)])?;
         if !keeps {
-            transaction.execute("UPDATE lane SET incomplete = 0 WHERE sync = ?1 AND target = ?2", params![sync, target])?;
+            let begin = "UPDATE lane SET incomplete = 0, audit_began = NULL, audit_after = NULL WHERE sync = ?1 AND target = ?2";
+            transaction.execute(begin, params![sync, target])?;
         }
     }
     if part.searched {
@@ -159,6 +162,11 @@ fn write_lane(transaction: &Transaction<'_>, part: &LanePart<'_>, base: i64) -> 
     }
     if let Some(held) = part.held {
         transaction.execute("UPDATE lane SET held = ?3 WHERE sync = ?1 AND target = ?2", params![sync, target, held])?;
+    }
+    if let Some(AuditPoint { began, after }) = part.audited {
+        let put = "UPDATE lane SET audit_began = ?3, audit_after = ?4 WHERE sync = ?1 AND target = ?2";
+        let after = after.as_ref().map(|after| after.as_bytes());
+        transaction.prepare_cached(put)?.execute(params![sync, target, nanoseconds(*began), after])?;
     }
     let Pending { cleared, absorbed, rows, complete } = part.pending;
     let is_new = part.enters.is_some_and(|entered| !entered.keeps);

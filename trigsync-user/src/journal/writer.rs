@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     batch::Batch,
-    lane::{Entered, LaneKey, LaneLog, Reached},
+    lane::{AuditPoint, Entered, LaneKey, LaneLog, Reached},
     left::Left,
     pending::Pending,
     store::{JournalError, LanePart, Store, understood, uptime},
@@ -181,6 +181,7 @@ struct Lane {
     enters: Option<Entered>,
     searched: bool,
     held: Option<bool>,
+    audited: Option<AuditPoint>,
     pending: Pending,
     batches: Vec<Batch>,
 }
@@ -229,7 +230,7 @@ impl Writer {
                 self.lanes.retain(|lane| !is(&lane.key, &key));
                 self.gone.retain(|gone| !is(gone, &key));
                 let (pending, batches) = (Pending::default(), Vec::new());
-                self.lanes.push(Lane { key, log, enters: Some(entered), searched: false, held: None, pending, batches });
+                self.lanes.push(Lane { key, log, enters: Some(entered), searched: false, held: None, audited: None, pending, batches });
             }
             Command::Searched(key) => {
                 // What was found is in the log, and is taken from there before this is written.
@@ -265,13 +266,15 @@ impl Writer {
                 lane.pending = Pending::default();
             }
             lane.batches.extend(batches);
+            lane.audited = lane.log.audited().or(lane.audited.take());
             let kept = lane.batches.len().saturating_sub(MOST_BATCHES);
             lane.batches.drain(..kept);
         }
         let moved = reached.position != self.written.position || self.written_at.elapsed() >= IDLE && reached != self.written;
         let reached = Some(&reached).filter(|_| self.held == 0);
         let is_idle = |lane: &Lane| {
-            lane.pending.is_empty() && lane.batches.is_empty() && lane.enters.is_none() && lane.held.is_none() && !lane.searched
+            let is_as_it_was = lane.enters.is_none() && lane.held.is_none() && lane.audited.is_none() && !lane.searched;
+            lane.pending.is_empty() && lane.batches.is_empty() && is_as_it_was
         };
         if self.gone.is_empty() && self.lanes.iter().all(is_idle) && !(moved && reached.is_some()) {
             return Ok(());
@@ -280,11 +283,12 @@ impl Writer {
             .lanes
             .iter()
             .filter(|lane| !is_idle(lane))
-            .map(|Lane { key, enters, searched, held, pending, batches, .. }| LanePart {
+            .map(|Lane { key, enters, searched, held, audited, pending, batches, .. }| LanePart {
                 key,
                 enters: enters.as_ref(),
                 searched: *searched,
                 held: *held,
+                audited: audited.as_ref(),
                 pending,
                 batches,
             })
@@ -296,7 +300,8 @@ impl Writer {
         self.written_at = Instant::now();
         self.gone.clear();
         for lane in &mut self.lanes {
-            (lane.enters, lane.searched, lane.held, lane.pending) = (None, false, None, Pending::default());
+            (lane.enters, lane.searched, lane.held, lane.audited) = (None, false, None, None);
+            lane.pending = Pending::default();
             lane.batches.clear();
         }
         Ok(())

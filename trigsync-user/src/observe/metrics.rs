@@ -78,7 +78,7 @@ impl Snapshot {
         for (name, help, figure) in figures {
             gauge(encoder, name, help, self.each().map(|(labels, target)| (labels, figure(target))))?;
         }
-        let counts: [OfTargets<u64>; 7] = [
+        let counts: [OfTargets<u64>; 11] = [
             ("target_changes", "Events that were folded into marks of the target.", |target| target.changes),
             ("target_sent", "Marks that arrived.", |target| target.sent),
             ("target_sent_bytes", "Bytes that rsync wrote to the other side.", |target| target.bytes),
@@ -86,6 +86,10 @@ impl Snapshot {
             ("target_processes", "rsync processes started.", |target| target.processes),
             ("target_failures", "Runs that failed.", |target| target.failures),
             ("target_degraded", "Directories compared whole because the marks in them took too much memory.", |target| target.degraded),
+            ("target_audit_names", "Names that the audit has compared.", |target| target.audit.names),
+            ("target_audit_cycles", "Cycles of the audit through the whole source.", |target| target.audit.cycles),
+            ("target_audit_findings", "Lost changes that the audit has found, and sent again.", |target| target.audit.findings),
+            ("target_audit_unsettled", "Paths that changed whenever the audit looked.", |target| target.audit.unsettled),
         ];
         for (name, help, count) in counts {
             counter(encoder, name, help, self.each().map(|(labels, target)| (labels, count(target))))?;

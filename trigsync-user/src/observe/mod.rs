@@ -6,4 +6,7 @@ mod status;
 
 pub use metrics::{CONTENT_TYPE as METRICS_TYPE, metrics};
 pub use report::{Doing, LaneReport, Sent};
-pub use status::{CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, SearchStatus, Status, SyncState, SyncStatus, TargetStatus};
+pub use status::{
+    AuditFinding, AuditStatus, CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, SearchStatus, Status, SyncState, SyncStatus,
+    TargetStatus,
+};

@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::{DelayStatus, LaneState, TargetStatus};
+use super::{AuditStatus, DelayStatus, LaneState, TargetStatus};
 use crate::model::Stamp;
 
 /// What one lane has to tell. The lane writes, `status` reads.
@@ -141,6 +141,7 @@ impl LaneReport {
                 sum_ms: self.delays.mean() * self.delays.len() as f64 / 1000.0,
                 counts: counts(&self.delays),
             },
+            audit: AuditStatus::default(),
         }
     }
 }

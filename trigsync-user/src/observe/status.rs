@@ -131,6 +131,45 @@ pub struct TargetStatus {
     pub failures: u64,
     /// How long changes took from the event to the end of the rsync that carried them.
     pub delay: DelayStatus,
+    /// The comparison in the background.
+    pub audit: AuditStatus,
+}
+
+/// What the audit has done since the daemon began, and where it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// Names compared.
+    pub names: u64,
+    /// Lost changes: what differed though everything had arrived. Each was sent again.
+    pub findings: u64,
+    /// The latest of them, at most [`LATEST`](Self::LATEST), the newest last.
+    pub latest: Vec<AuditFinding>,
+    /// What differed and changed again whenever it was looked at: it is on its way by itself, and nothing can be said of it.
+    pub unsettled: u64,
+    /// Cycles through the whole source that have ended.
+    pub cycles: u64,
+    /// When the latest cycle began, in milliseconds since 1970; 0 where there never was one.
+    pub begun_at_ms: u64,
+    /// The directory that was compared last; none between two cycles.
+    pub after: Option<String>,
+    /// Why something could not be compared the last time.
+    pub trouble: Option<String>,
+}
+
+/// A lost change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditFinding {
+    /// Where, relative to the source.
+    pub path: String,
+    /// rsync's own word for the difference: `>f.st......`, `*deleting`, …
+    pub item: String,
+    /// When it was found, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+impl AuditStatus {
+    /// So many findings are kept.
+    pub const LATEST: usize = 20;
 }
 
 /// A distribution of delays.

@@ -9,6 +9,7 @@ mod lookup;
 mod runs;
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -20,7 +21,10 @@ use nix::{
     sys::stat::{Mode, fstat},
 };
 
+use lookup::{Found, Lookup};
 pub use runs::{Gone, Item, Plan, PlannedRun, plan, settled};
+
+use crate::model::RelPathBuf;
 
 /// Which directory a root is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,20 @@ impl RootError {
 /// Want of descriptors or memory: what was asked about may be there or not.
 fn is_shortage(errno: Errno) -> bool {
     matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
+}
+
+/// Where these paths end now, below a root: each itself, or its topmost parent that is missing or no directory. Those that cannot be looked
+/// at for want of descriptors are left out.
+///
+/// What is compared by name has to be named so: rsync would follow a parent that has become a symbolic link.
+pub fn standing(root: OwnedFd, paths: BTreeSet<RelPathBuf>) -> BTreeSet<RelPathBuf> {
+    let mut lookup = Lookup::new(root);
+    let end = |path: RelPathBuf| match lookup.find(&path) {
+        Found::Present(_) => Some(path),
+        Found::Blocked(end) | Found::Missing(end) => Some(end),
+        Found::Unknown => None,
+    };
+    paths.into_iter().filter_map(end).collect()
 }
 
 /// Opens the root and tells which directory it is.

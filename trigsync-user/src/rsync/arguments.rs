@@ -30,17 +30,19 @@ pub(super) fn arguments(version: Version, route: &Route<'_>, run: &Run<'_>) -> R
     options.finish(version, route, matches!(run.work, Work::Entries(_) | Work::Levels | Work::Trees(_)))
 }
 
-/// The same for a comparison that changes nothing: the whole root, or only what is listed.
+/// The same for a comparison that changes nothing. Levels are compared by content only where it is asked for here.
 pub(super) fn comparison(
     version: Version,
     route: &Route<'_>,
+    work: Work,
     checksum: bool,
-    whole: bool,
     format: &str,
 ) -> Result<Vec<OsString>, Unspeakable> {
     let mut options = Options::new(route, false);
-    let compare = if checksum { Compare::Checksum } else { Compare::Quick };
-    options.work(if whole { Work::Trees(compare) } else { Work::Entries(compare) }, Deletions::Allowed, Missing::Delete);
+    options.work(work, Deletions::Allowed, Missing::Delete);
+    if checksum && work == Work::Levels {
+        options.push("--checksum");
+    }
     options.push("--dry-run");
     options.push("--itemize-changes");
     options.push(&format!("--out-format={format}"));

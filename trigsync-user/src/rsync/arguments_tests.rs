@@ -143,7 +143,7 @@ fn a_comparison_is_a_dry_run() {
     let target = daemon("backup", "");
     let filter = Filter::none();
     let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: true, target: &target };
-    let told = comparison(NOW, &route, true, true, "x%i %n").unwrap();
+    let told = comparison(NOW, &route, Work::Trees(Compare::Checksum), true, "x%i %n").unwrap();
     let mut expected = words(
         "-a -r --checksum --delete --delete-missing-args --force --dry-run --itemize-changes --out-format=x%i_%n --modify-window=-1 --stats \
          --no-h --timeout=60 --contimeout=10 --from0 --files-from=- /srv/www/ rsync://web@backup/www/",

@@ -12,7 +12,9 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Compare, Deletions, Listing, Missing, Route, Rsync, Run, Verdict, Work, arguments::destination, list};
+use super::{
+    Answer, Compare, Comparison, Deletions, Extent, Listing, Missing, Route, Rsync, Run, Verdict, Work, arguments::destination, list,
+};
 use crate::{
     config::{Filter, TargetAddress},
     model::{RelPath, RelPathBuf},
@@ -158,8 +160,9 @@ impl Probe {
             verdict => return Err(format!("{}; {}", reason_of(verdict), left())),
         }
         let paths: [&RelPath; 1] = [&self.name];
-        match rsync.compare(route, false, Some(&paths), &CancellationToken::new()).await {
-            Ok(drift) if drift.is_empty() => Ok("the probe file was deleted".into()),
+        match rsync.compare(route, false, Extent::Names(&paths), &CancellationToken::new()).await {
+            Ok(Comparison { drift, incomplete: None }) if drift.is_empty() => Ok("the probe file was deleted".into()),
+            Ok(Comparison { incomplete: Some(answer), .. }) => Err(reason_of(answer.verdict)),
             Ok(_) => Err(format!("the target says nothing and keeps what should be deleted; {}", left())),
             Err(answer) => Err(reason_of(answer.verdict)),
         }

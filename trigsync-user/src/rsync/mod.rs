@@ -23,7 +23,7 @@ pub use answer::{Answer, Stats, Verdict};
 pub use check::Check;
 pub use removals::removal_rules;
 pub use run::Rsync;
-pub use verify::Drift;
+pub use verify::{Comparison, Drift, Extent};
 pub use version::{RsyncError, Version};
 
 use crate::{

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Listing, Route, Rsync, Verdict,
+    Answer, Compare, Listing, Route, Rsync, Verdict, Work,
     arguments::{comparison, look_back},
     classify::Findings,
     list,
@@ -28,31 +28,54 @@ pub struct Drift {
     pub item: String,
 }
 
+/// What is compared.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent<'a> {
+    /// Everything below the root.
+    Whole,
+    /// These names alone, flat, and the directories that lead to them.
+    Names(&'a [&'a RelPath]),
+    /// These directories, and the names directly in them.
+    Levels(&'a [&'a RelPath]),
+}
+
+/// What a comparison has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comparison {
+    /// What differs.
+    pub drift: Vec<Drift>,
+    /// What an rsync said that could not look at some of it.
+    pub incomplete: Option<Answer>,
+}
+
 impl Rsync {
-    /// What a run would change at the target: below the whole root, or of the names in `paths` alone (flat, and with the directories
-    /// that lead to them).
+    /// What a run would change at the target.
     ///
-    /// `checksum` reads every file on both sides. An `Err` is the answer of an rsync that could not compare everything.
+    /// `checksum` reads every file on both sides. An `Err` is the answer of an rsync that has not compared what it should.
     pub async fn compare(
         &self,
         route: &Route<'_>,
         checksum: bool,
-        paths: Option<&[&RelPath]>,
+        extent: Extent<'_>,
         stop: &CancellationToken,
-    ) -> Result<Vec<Drift>, Answer> {
-        let format = format!("{MARK}%i %n");
-        let arguments = comparison(self.version(), route, checksum, paths.is_none(), &format).map_err(Answer::hold)?;
-        let list = match paths {
-            Some(paths) => list(paths.iter().copied(), Listing::Plain),
-            None => list([RelPath::root()], Listing::Plain),
+    ) -> Result<Comparison, Answer> {
+        let compare = if checksum { Compare::Checksum } else { Compare::Quick };
+        let (work, list) = match extent {
+            Extent::Whole => (Work::Trees(compare), list([RelPath::root()], Listing::Plain)),
+            Extent::Names(paths) => (Work::Entries(compare), list(paths.iter().copied(), Listing::Plain)),
+            Extent::Levels(paths) => (Work::Levels, list(paths.iter().copied(), Listing::Levels)),
         };
+        let arguments = comparison(self.version(), route, work, checksum, &format!("{MARK}%i %n")).map_err(Answer::hold)?;
         self.itemized(route, &arguments, list, stop).await
     }
 
     /// How one name right in the target's root differs from the source's, its owner included.
     pub(super) async fn look_back(&self, route: &Route<'_>, name: &str, stop: &CancellationToken) -> Result<Vec<Drift>, Answer> {
         let arguments = look_back(self.version(), route, name, &format!("{MARK}%i %n")).map_err(Answer::hold)?;
-        self.itemized(route, &arguments, Vec::new(), stop).await
+        match self.itemized(route, &arguments, Vec::new(), stop).await? {
+            Comparison { drift, incomplete: None } => Ok(drift),
+            Comparison { incomplete: Some(answer), .. } => Err(answer),
+        }
     }
 
     async fn itemized(
@@ -61,7 +84,7 @@ impl Rsync {
         arguments: &[OsString],
         list: Vec<u8>,
         stop: &CancellationToken,
-    ) -> Result<Vec<Drift>, Answer> {
+    ) -> Result<Comparison, Answer> {
         let mut findings = Findings::new(route, None);
         let mut drift = Vec::new();
         let exit = execute(self.binary(), arguments, list, stop, |line| match line.strip_prefix(MARK.as_bytes()) {
@@ -72,7 +95,8 @@ impl Rsync {
         let answer = findings.answer(exit);
         match answer.verdict {
             // What vanished meanwhile is a change of its own, and on its way.
-            Verdict::Done | Verdict::Vanished(_) => Ok(drift),
+            Verdict::Done | Verdict::Vanished(_) => Ok(Comparison { drift, incomplete: None }),
+            Verdict::Partial { .. } => Ok(Comparison { drift, incomplete: Some(answer) }),
             _ => Err(answer),
         }
     }

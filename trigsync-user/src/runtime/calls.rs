@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
@@ -10,8 +10,9 @@ use super::{
     sync::{RunningLane, RunningSync},
 };
 use crate::{
+    audit::Audited,
     capture::Capture,
-    control::{Call, Request, Response, Which},
+    control::{AuditedTarget, Call, Request, Response, Which},
     dispatch::{LaneShared, SyncContext},
     model::{Mark, Ops, RelPathBuf, Scope},
     observe::{CaptureStatus, LaneState, Status, SyncState, SyncStatus},
@@ -29,6 +30,10 @@ impl Daemon {
             Request::Mark { sync, target, paths } => self.mark(&Which { sync: Some(sync), target: Some(target) }, paths),
             Request::Flush { timeout_ms } => {
                 self.flush(Duration::from_millis(timeout_ms), call.answer);
+                return None;
+            }
+            Request::Audit { which, timeout_ms } => {
+                self.audit(&which, Duration::from_millis(timeout_ms), call.answer);
                 return None;
             }
             Request::Stop => return Some(call.answer),
@@ -147,6 +152,41 @@ impl Daemon {
             lane.shared.mark_all(marks.iter().cloned());
         }
         Response::Marked
+    }
+
+    /// Answers when everything was compared; other requests are answered meanwhile.
+    fn audit(&self, which: &Which, limit: Duration, answer: oneshot::Sender<Response>) {
+        let lanes = match self.lanes_of(which) {
+            Ok(lanes) => lanes,
+            Err(response) => {
+                // The client may have gone.
+                let _ = answer.send(response);
+                return;
+            }
+        };
+        let orders = lanes.into_iter().map(|(sync, lane)| {
+            let (sync, target, orders) = (sync.context.config.name.clone(), lane.target.name.clone(), lane.audit.clone());
+            async move {
+                let (done, ended) = oneshot::channel();
+                let ordered = async {
+                    orders.send(done).await.ok()?;
+                    ended.await.ok()
+                };
+                let (audited, trouble) = match timeout(limit, ordered).await {
+                    Ok(Some(Ok(audited))) => (audited, None),
+                    Ok(Some(Err(error))) => (Audited::default(), Some(error.to_string())),
+                    Ok(None) => (Audited::default(), Some("it was cut short: the configuration changed, or the daemon is ending".into())),
+                    Err(_) => (Audited::default(), Some("it has not ended in time, and goes on".into())),
+                };
+                let Audited { names, findings, unsettled } = audited;
+                AuditedTarget { sync, target, names, findings, unsettled, trouble }
+            }
+        });
+        let orders = join_all(orders.collect::<Vec<_>>());
+        tokio::spawn(async move {
+            // The client may have gone.
+            let _ = answer.send(Response::Audited { targets: orders.await });
+        });
     }
 
     /// Answers when everything that has changed until now has arrived; other requests are answered meanwhile.

@@ -104,7 +104,7 @@ impl Daemon {
             tracing::warn!("{}: {lack}", source.tier());
         }
         let capture = Arc::new(Capture::spawn(source, Box::new(FanOut::new(table.clone(), journal.note())))?);
-        let tools = Tools { rsync, cut: Cut::of(&capture), grace: config.daemon.stop_timeout };
+        let tools = Tools { rsync, cut: Cut::of(&capture), grace: config.daemon.stop_timeout, capture: capture.clone() };
         let (call, calls) = mpsc::channel(16);
         let mut daemon = Self {
             raw,

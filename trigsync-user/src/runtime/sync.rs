@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,7 +17,8 @@ use super::{
     search::{Search, Searched},
 };
 use crate::{
-    capture::Continuity,
+    audit::{Auditor, Order},
+    capture::{Capture, Continuity},
     config::{SyncConfig, TargetConfig},
     dispatch::{Cut, Lane, LaneShared, SyncContext},
     journal::{Entered, Journal, LaneKey, LaneLeft, Left},
@@ -40,14 +41,18 @@ pub(super) struct Tools {
     pub cut: Cut,
     /// How long what is in flight may take when a lane is stopped.
     pub grace: Duration,
+    pub capture: Arc<Capture>,
 }
 
 /// A lane that runs.
 pub(super) struct RunningLane {
     pub target: TargetConfig,
     pub shared: Arc<LaneShared>,
+    /// Has the audit compare everything now.
+    pub audit: mpsc::Sender<Order>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    auditor: JoinHandle<()>,
 }
 
 impl RunningLane {
@@ -55,13 +60,19 @@ impl RunningLane {
         let stop = CancellationToken::new();
         let lane = Lane::new(shared.clone(), sync.clone(), target.clone(), tools.rsync.clone(), tools.cut.clone());
         let task = tokio::spawn(lane.run(stop.clone(), tools.grace));
-        Self { target, shared, stop, task }
+        let (audit, orders) = mpsc::channel(4);
+        let auditor = Auditor::new(sync.clone(), shared.clone(), target.clone(), tools.rsync.clone(), tools.capture.clone());
+        let auditor = tokio::spawn(auditor.run(orders));
+        Self { target, shared, audit, stop, task, auditor }
     }
 
     /// The shared side of a lane for `target`, before the lane starts, with what the last daemon left unsent.
     pub fn share(config: &SyncConfig, target: &TargetConfig, left: Option<&LaneLeft>) -> Arc<LaneShared> {
         let marks = left.into_iter().flat_map(LaneLeft::marks);
         let shared = LaneShared::new(config.settle, target.name.clone(), target.address.to_string(), marks);
+        if let Some(point) = left.and_then(|left| left.audit.clone()) {
+            shared.resume_audit(point);
+        }
         if left.is_some_and(|left| left.is_held) {
             shared.hold();
         }
@@ -70,6 +81,8 @@ impl RunningLane {
 
     /// Ends when the lane has put back what it could not send.
     pub async fn stop(self) -> (TargetConfig, Arc<LaneShared>) {
+        // It ends its rsync when it is dropped.
+        self.auditor.abort();
         self.stop.cancel();
         if let Err(error) = self.task.await {
             tracing::error!("the lane of {} has failed: {error}", self.target.name);

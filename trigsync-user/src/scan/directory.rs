@@ -21,13 +21,13 @@ use crate::model::{RelPath, is_name};
 const PIECE: usize = 64 << 10;
 
 /// Seconds and nanoseconds since 1970, as `statx` tells them.
-pub(super) type Moment = (i64, u32);
+pub(crate) type Moment = (i64, u32);
 
 /// Number of a file system.
-pub(super) type Device = (u32, u32);
+pub(crate) type Device = (u32, u32);
 
 /// Opens directories below a root.
-pub(super) struct Opener<'a> {
+pub(crate) struct Opener<'a> {
     root: BorrowedFd<'a>,
     /// The kernel has `openat2` (Linux 5.6 and newer), and nothing forbids it.
     at_once: bool,
@@ -77,14 +77,14 @@ impl<'a> Opener<'a> {
 const FOR_READING: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Room for a piece of a directory, to be used again for the next.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     buffer: Vec<u8>,
     piece: Piece,
 }
 
 /// Some names of a directory.
 #[derive(Default)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// The names, each with its NUL.
     bytes: Vec<u8>,
     /// Inode numbers, and where in `bytes` the name begins and ends.
@@ -145,21 +145,24 @@ impl Piece {
 
 /// What is to be known of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(crate) struct Look {
     pub directory: bool,
     pub device: Device,
+    /// Bytes of content.
+    pub size: u64,
     /// When it last changed; `None` where its file system does not tell.
     pub changed: Option<Moment>,
 }
 
 /// Looks at `name` in `directory`, or with `.` at the directory.
-pub(super) fn look(directory: &OwnedFd, name: &CStr) -> Result<Look, Errno> {
+pub(crate) fn look(directory: &OwnedFd, name: &CStr) -> Result<Look, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let found = statx(directory, name, flags, StatxFlags::TYPE | StatxFlags::CTIME)?;
+    let found = statx(directory, name, flags, StatxFlags::TYPE | StatxFlags::CTIME | StatxFlags::SIZE)?;
     let told = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::CTIME);
     Ok(Look {
         directory: FileType::from_raw_mode(found.stx_mode.into()) == FileType::Directory,
         device: (found.stx_dev_major, found.stx_dev_minor),
+        size: found.stx_size,
         changed: told.then_some((found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec)),
     })
 }

@@ -10,7 +10,7 @@
 //! Times can tell neither of a mount that came or went ([`Summary::mounts`]), nor of a file system that was restored as a whole, nor of what
 //! was changed while the clock was wrong by more than [`SLACK`], nor of stores through a mapping of tmpfs, which has no times for them.
 
-mod directory;
+pub(crate) mod directory;
 mod progress;
 mod rule;
 mod stack;

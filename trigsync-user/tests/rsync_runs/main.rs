@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use trigsync::{
     config::Filter,
     model::{RelPath, RelPathBuf},
-    rsync::{Compare, Deletions, Listing, Verdict, Work, list},
+    rsync::{Compare, Deletions, Extent, Listing, Verdict, Work, list},
 };
 
 #[tokio::test]
@@ -83,9 +83,9 @@ async fn comparisons() {
     let run = |compare| lab.run(&to, Work::Entries(compare), Deletions::Allowed, listed(&["same"]));
     assert_eq!((run(Compare::Quick).await.stats.transferred, content()), (0, b"emas".to_vec()));
     let stop = CancellationToken::new();
-    let drift = lab.rsync.compare(&lab.route(&to), false, Some(&[&rel("same")]), &stop).await.unwrap();
+    let drift = lab.rsync.compare(&lab.route(&to), false, Extent::Names(&[&rel("same")]), &stop).await.unwrap().drift;
     assert!(drift.is_empty(), "{drift:?}");
-    let drift = lab.rsync.compare(&lab.route(&to), true, Some(&[&rel("same")]), &stop).await.unwrap();
+    let drift = lab.rsync.compare(&lab.route(&to), true, Extent::Names(&[&rel("same")]), &stop).await.unwrap().drift;
     assert_eq!(drift.iter().map(|drift| (&*drift.path, &*drift.item)).collect::<Vec<_>>(), [(&*rel("same"), ">fc........")]);
     assert_eq!((run(Compare::Checksum).await.stats.transferred, content()), (1, b"same".to_vec()));
     assert_eq!(run(Compare::Checksum).await.stats.transferred, 0);
@@ -180,7 +180,7 @@ async fn hostile_names_arrive_and_go() {
     for name in &names {
         fs::remove_file(lab.source.join(name.as_path())).unwrap();
     }
-    let drift = lab.rsync.compare(&lab.route(&to), false, None, &CancellationToken::new()).await.unwrap();
+    let drift = lab.rsync.compare(&lab.route(&to), false, Extent::Whole, &CancellationToken::new()).await.unwrap().drift;
     for name in &names {
         assert!(drift.iter().any(|drift| drift.path == *name && drift.item == "*deleting"), "{name} in {drift:?}");
     }

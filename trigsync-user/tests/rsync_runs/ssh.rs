@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use trigsync::rsync::Verdict;
+use trigsync::rsync::{Extent, Verdict};
 
 use super::{
     Held,
@@ -19,7 +19,7 @@ async fn over_ssh() {
         let to = Server::ssh(server.port, &lab, key, lab.path(name).to_str().unwrap());
         assert_eq!(lab.entries(&to, &["a", "#d/f\n", "gone"]).await.verdict, Verdict::Done, "{name}");
         assert!(lab.path(name).join("#d/f\n").exists() && !lab.path(name).join("gone").exists());
-        let drift = lab.rsync.compare(&lab.route(&to), true, None, &Default::default()).await.unwrap();
+        let drift = lab.rsync.compare(&lab.route(&to), true, Extent::Whole, &Default::default()).await.unwrap().drift;
         assert!(drift.iter().all(|drift| drift.path.is_root()), "{drift:?}");
         let checks = lab.rsync.check_target(&lab.route(&to)).await;
         assert!(checks.iter().all(|check| check.result.is_ok()), "{checks:?}");

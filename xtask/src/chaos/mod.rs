@@ -2,7 +2,7 @@
 //!
 //! - Every choice comes from the seed. Threads and processes still meet as they like: a seed repeats what is done, not always what happens.
 //! - After each round nothing changes and nothing is wrong any more; then `trigsync flush` is believed, and each target is compared with the
-//!   source, by a walk of our own and by rsync.
+//!   source, by a walk of our own, by rsync, and by the daemon's own audit.
 //! - What differs is told with what was done to it; the scratch directory with all records is kept then.
 //! - With `--sabotage` a daemon that loses changes on purpose has to be found out: a search that cannot fail proves nothing.
 
@@ -52,6 +52,8 @@ const ROUND: Duration = Duration::from_secs(12);
 const FLUSHES: (usize, &str) = (3, "60s");
 /// What arrives within this time after a flush was late, not lost; a finding all the same.
 const LATE: Duration = Duration::from_secs(3);
+/// How long the audit may take after a round.
+const AUDIT: &str = "120s";
 /// So many paths that differ are shown with their record.
 const SHOWN: usize = 5;
 /// What `cargo xtask test` runs: minutes with a seed that stays, and with one that is drawn. Continuous integration is near its limit of 25
@@ -148,13 +150,13 @@ pub fn chaos(options: &Options) -> Result<ExitCode> {
     let is_due = |rounds: u64| options.rounds.map_or_else(|| Instant::now() < deadline, |wanted| rounds < wanted);
     while result.is_ok() && is_due(tally.rounds) {
         tally.rounds += 1;
-        result = round(&mut site, seed, &possible, options.unseen, &mut tally).and_then(|()| log.follow());
+        result = round(&mut site, seed, &possible, options.unseen, &mut tally).and_then(|()| look_at(&mut log));
     }
     if result.is_err() {
         // Nothing of the log may be missing in the table; what failed is told below.
         let _ = log.follow();
     }
-    println!("{}", tally.table(&log.full_passes));
+    println!("{}", tally.table(&log.full_passes, log.audited));
     if result.is_ok() && tally.of(Fault::Overflow) > 0 && tally.overflows == 0 {
         bail!("no flood made the queue of events overflow: this run says nothing about overflows");
     }
@@ -283,7 +285,16 @@ fn round(site: &mut Site, seed: u64, possible: &[Fault], unseen: bool, tally: &m
     Ok(())
 }
 
-/// Flushes and compares. How long the flush took.
+/// Reads the log on. What the audit finds while everything goes wrong is lost, too, though it is sent again before anybody compares.
+fn look_at(log: &mut Log) -> Result<()> {
+    log.follow()?;
+    match usize::try_from(log.audited).unwrap_or(usize::MAX) {
+        0 => Ok(()),
+        lost => bail!(Finding { what: format!("the audit has found {lost} lost changes"), lost, details: String::new() }),
+    }
+}
+
+/// Flushes, compares, and has the audit compare. How long the flush took.
 fn judge(site: &Site, record: &Record, tally: &mut Tally) -> Result<Duration> {
     let begun = Instant::now();
     let (attempts, limit) = FLUSHES;
@@ -327,7 +338,24 @@ fn judge(site: &Site, record: &Record, tally: &mut Tally) -> Result<Duration> {
         }
     }
     tally.lost += finding.lost;
-    if finding.lost > 0 { Err(finding.into()) } else { Ok(took) }
+    if finding.lost > 0 {
+        return Err(finding.into());
+    }
+    tally.audited += audit(site)?;
+    Ok(took)
+}
+
+/// Has the audit compare every target. How many names it has looked at; what it finds stands in the log.
+fn audit(site: &Site) -> Result<u64> {
+    let output = site.launch.ask(&["audit", "--timeout", AUDIT])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let names = |line: &str| line.split(": ").nth(2)?.split(' ').next()?.parse::<u64>().ok();
+    let compared: Vec<_> = said.lines().filter_map(names).collect();
+    if !matches!(output.status.code(), Some(0 | 1)) || compared.len() != site.targets.len() {
+        let said = format!("{said}{}", String::from_utf8_lossy(&output.stderr));
+        bail!(Finding::misconduct(format!("the audit does not come to an end within {AUDIT}: {}", said.trim())));
+    }
+    Ok(compared.iter().sum())
 }
 
 fn comma(before: &str) -> &'static str {

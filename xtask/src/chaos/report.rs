@@ -15,6 +15,8 @@ pub struct Tally {
     pub changes: u64,
     /// Paths that differed at a target.
     pub lost: usize,
+    /// Names that the audit has compared after the rounds.
+    pub audited: u64,
     /// Overflows that the daemon told of after a flood.
     pub overflows: u64,
     /// The daemon ended by itself, for want of disk or descriptors.
@@ -42,8 +44,8 @@ impl Tally {
         self.faults.values().sum()
     }
 
-    /// The table, with the daemon's full passes by their reasons.
-    pub fn table(&self, full_passes: &BTreeMap<String, u64>) -> String {
+    /// The table, with the daemon's full passes by their reasons, and what its audit has found.
+    pub fn table(&self, full_passes: &BTreeMap<String, u64>, found: u64) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
         table.set_header(["what", "how often"]);
@@ -62,6 +64,8 @@ impl Tally {
         }
         row("changes made".to_owned(), &self.changes);
         row("changes lost".to_owned(), &self.lost);
+        row("names that the audit has compared after the rounds".to_owned(), &self.audited);
+        row("lost changes that the audit has found, at any time".to_owned(), &found);
         let (slowest, round) = self.slowest;
         row("slowest flush".to_owned(), &format!("{:.1} s (round {round})", slowest.as_secs_f64()));
         table.to_string()

@@ -25,6 +25,9 @@ const MODULE: &str = "use chroot = yes\n";
 /// Fewer than the daemon may open.
 const CROWDED: &str = "use chroot = yes\nmax connections = 2\n";
 
+/// All the time, beside everything else: what it finds is lost.
+const AUDIT: &str = "audit = { every = \"0s\", names = 1000, share = \"10%\" }\n";
+
 /// A running site. Fields that are dropped first stand first.
 #[derive(Debug)]
 pub struct Site {
@@ -123,7 +126,7 @@ impl Site {
 
     fn text(&self, settings: Settings) -> String {
         let mut text = format!(
-            "unlimited_queue = false\nstop_timeout = \"3s\"\n\n[[sync]]\nname = \"chaos\"\nsource = {:?}\nmax_delete = \"100%\"\n",
+            "unlimited_queue = false\nstop_timeout = \"3s\"\n\n[[sync]]\nname = \"chaos\"\nsource = {:?}\nmax_delete = \"100%\"\n{AUDIT}",
             self.source
         );
         if settings.slow {

@@ -3,13 +3,13 @@
 use std::path::{Component, Path};
 
 /// From the vocabulary to the command line; each may import what stands before it.
-const ORDER: [&str; 10] = ["model", "config", "capture", "coalesce", "journal", "rsync", "plan", "dispatch", "runtime", "cli"];
+const ORDER: [&str; 11] = ["model", "config", "capture", "coalesce", "journal", "rsync", "plan", "dispatch", "audit", "runtime", "cli"];
 
 /// At the side of the order: what each may import, and who may import it.
 const AT_THE_SIDE: [Side; 4] = [
-    Side { name: "observe", imports: &["model", "config"], imported_by: &["dispatch", "runtime", "cli", "control"] },
+    Side { name: "observe", imports: &["model", "config"], imported_by: &["dispatch", "audit", "runtime", "cli", "control"] },
     Side { name: "sabotage", imports: &[], imported_by: &["journal", "dispatch", "runtime"] },
-    Side { name: "scan", imports: &["model", "config"], imported_by: &["dispatch", "runtime", "cli"] },
+    Side { name: "scan", imports: &["model", "config"], imported_by: &["dispatch", "audit", "runtime", "cli"] },
     Side { name: "control", imports: &["model", "config", "observe"], imported_by: &["runtime", "cli"] },
 ];
 
