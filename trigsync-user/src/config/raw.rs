@@ -24,6 +24,7 @@ const LARGEST: u64 = 16 << 20;
 pub struct RawConfig {
     pub(super) file: Option<PathBuf>,
     /// What is written and has no effect, or not the effect that one might expect. One line each.
+    #[serde(default)]
     pub(super) warnings: Vec<String>,
     pub(super) backend: Option<At<Backend>>,
     pub(super) btf: Option<At<PathBuf>>,

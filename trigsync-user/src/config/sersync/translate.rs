@@ -144,8 +144,8 @@ impl Translator<'_> {
                 return Err(self.error(exclude, message));
             }
         }
-        let itself =
-            if filter.start.value && crontab_filter.list.is_empty() { "; sersync itself switches it off beside a filter" } else { "" };
+        let spares = crontab_filter.start.value && !crontab_filter.list.is_empty();
+        let itself = if filter.start.value && !spares { "; sersync itself switches it off beside a filter" } else { "" };
         let message = format!(
             "not yet: there are no full passes on schedule. What was missed is sent again anyway; to compare everything now and then, run \
              `trigsync verify --repair` from a timer{itself}"
