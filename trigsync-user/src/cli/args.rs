@@ -58,6 +58,11 @@ pub enum Command {
         #[command(flatten)]
         capture: CaptureFlags,
     },
+    /// Turn sersync's confxml.xml into a trigsync.toml on standard output, and tell on standard error what changes with it.
+    Import {
+        /// The confxml.xml.
+        file: PathBuf,
+    },
     /// Wait until everything that changed before now has arrived at every target.
     Flush {
         /// Give up after this long.
@@ -122,7 +127,7 @@ pub struct CaptureFlags {
 /// What is mirrored: a file, or a source and its targets.
 #[derive(Debug, Group)]
 pub struct Definition {
-    /// The configuration file.
+    /// The configuration file: TOML, or a confxml.xml of sersync's.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "target"])]
     pub config: Option<PathBuf>,
     /// The directory that is mirrored.

@@ -16,7 +16,11 @@ use crate::{
 
 pub fn doctor(state_dir: &Path, config: Option<&Path>, flags: &CaptureFlags) -> anyhow::Result<ExitCode> {
     let overrides = Overrides { backend: flags.backend, btf: flags.btf.clone(), ..Overrides::default() };
-    let config = config.map(|file| RawConfig::read(file)?.resolve(&overrides, state_dir)).transpose()?;
+    let raw = config.map(RawConfig::read).transpose()?;
+    for warning in raw.iter().flat_map(RawConfig::warnings) {
+        println!("      {warning}");
+    }
+    let config = raw.map(|raw| raw.resolve(&overrides, state_dir)).transpose()?;
     let mut report = Report { faults: 0 };
     let wanted = config.as_ref().map_or_else(|| flags.wanted(), |config| Wanted::new(&config.daemon, flags.capture_mask.clone()));
     report.capture(&wanted, config.as_ref())?;

@@ -5,12 +5,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One thing that is wrong with the configuration. Displayed as `FILE:LINE: KEY: what is wrong (remedy)`, or `--FLAG: …`.
+/// One thing that is wrong with the configuration. Displayed as `FILE:LINE: KEY: what is wrong (remedy)`, in XML as `FILE:LINE:COLUMN: …`,
+/// or `--FLAG: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    place: Option<(PathBuf, Option<usize>)>,
+    place: Option<Place>,
     key: Option<String>,
     message: String,
+}
+
+/// Where it stands; line and column from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    file: PathBuf,
+    line: Option<usize>,
+    column: Option<usize>,
 }
 
 impl ConfigError {
@@ -21,7 +30,13 @@ impl ConfigError {
 
     /// About a file, and the line in it (from 1) where there is one.
     pub fn in_file(file: &Path, line: Option<usize>, key: Option<String>, message: impl Into<String>) -> Self {
-        Self { place: Some((file.to_owned(), line)), key, message: message.into() }
+        Self { place: Some(Place { file: file.to_owned(), line, column: None }), key, message: message.into() }
+    }
+
+    /// With the column in its line, from 1.
+    pub(super) fn at_column(mut self, column: Option<usize>) -> Self {
+        self.place.iter_mut().for_each(|place| place.column = column);
+        self
     }
 }
 
@@ -29,10 +44,12 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some((file, Some(line))) => write!(f, "{}:{line}: ", file.display())?,
-            Some((file, None)) => write!(f, "{}: ", file.display())?,
-            None => {}
+        if let Some(Place { file, line, column }) = &self.place {
+            write!(f, "{}:", file.display())?;
+            for number in line.iter().chain(column) {
+                write!(f, "{number}:")?;
+            }
+            f.write_str(" ")?;
         }
         if let Some(key) = &self.key {
             write!(f, "{key}: ")?;

@@ -15,6 +15,8 @@ mod pattern;
 mod places;
 mod raw;
 mod resolve;
+pub mod sersync;
+mod write;
 
 pub use address::{InvalidAddress, TargetAddress};
 pub use audit::{AuditConfig, Window};

@@ -170,7 +170,7 @@ fn letters(option: &str, cluster: &str) -> Result<(), String> {
         if letter == 'P' {
             return whole("the batches read rsync's output (write --partial)");
         }
-        if let Some((_, long)) = LETTERS.iter().find(|(known, _)| *known == letter) {
+        if let Some(long) = long_of(letter) {
             return whole(reason_for_long(long).unwrap_or(LIST));
         }
         // These take the rest as their value.
@@ -184,7 +184,13 @@ fn letters(option: &str, cluster: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn reason_for_long(name: &str) -> Option<&'static str> {
+/// The long name of a refused one-letter option.
+pub(super) fn long_of(letter: char) -> Option<&'static str> {
+    LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, long)| *long)
+}
+
+/// Why the long option of this name, without its dashes, is refused.
+pub(super) fn reason_for_long(name: &str) -> Option<&'static str> {
     let find = |name: &str| {
         let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, long)| long);
         REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)
@@ -195,7 +201,7 @@ fn reason_for_long(name: &str) -> Option<&'static str> {
         }
         let mut letters = bare.chars();
         let long = match (letters.next(), letters.next()) {
-            (Some(letter), None) => LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, long)| *long),
+            (Some(letter), None) => long_of(letter),
             _ => None,
         };
         return find(long.unwrap_or(bare));

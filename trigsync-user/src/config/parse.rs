@@ -70,6 +70,7 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
     let base = base.parent().unwrap_or(Path::new("/"));
     let mut config = RawConfig {
         file: Some(file.to_owned()),
+        warnings: Vec::new(),
         backend: top.get("backend", backend)?,
         btf: top.get("btf", path)?,
         unlimited_queue: top.get("unlimited_queue", boolean)?,
@@ -116,7 +117,7 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
     let mut patterns = table.list("exclude", string)?;
     patterns.extend(table.list("include", |value| include(&string(value)?))?);
     Ok(RawSync {
-        section: At { value: (), line: Some(table.document.line(&table.span)), key: "sync".into() },
+        section: At { value: (), line: Some(table.document.line(&table.span)), column: None, key: "sync".into() },
         name: table.get("name", string)?,
         source: table.get("source", path)?,
         patterns,
@@ -231,7 +232,7 @@ impl<'a, 'd> Table<'a, 'd> {
 
     fn at<T>(&self, key: &str, value: &Spanned<DeValue<'_>>, read: Read<T>) -> Result<At<T>, ConfigError> {
         let read = read(value.get_ref()).map_err(|message| self.error(key, &value.span(), message))?;
-        Ok(At { value: read, line: Some(self.document.line(&value.span())), key: format!("{}{key}", self.prefix) })
+        Ok(At { value: read, line: Some(self.document.line(&value.span())), column: None, key: format!("{}{key}", self.prefix) })
     }
 
     fn get<T>(&self, key: &str, read: Read<T>) -> Result<Option<At<T>>, ConfigError> {

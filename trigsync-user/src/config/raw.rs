@@ -4,6 +4,8 @@
 //! read, and it names files that hold secrets, never secrets.
 
 use std::{
+    fs::File,
+    io::Read,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -12,12 +14,18 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ConfigError, Window, parse};
+use super::{Backend, ConfigError, Window, parse, sersync};
+
+/// Bytes of a configuration.
+const LARGEST: u64 = 16 << 20;
 
 /// A configuration as written, from a file or from flags.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RawConfig {
     pub(super) file: Option<PathBuf>,
+    /// What is written and has no effect, or not the effect that one might expect. One line each.
+    #[serde(default)]
+    pub(super) warnings: Vec<String>,
     pub(super) backend: Option<At<Backend>>,
     pub(super) btf: Option<At<PathBuf>>,
     pub(super) unlimited_queue: Option<At<bool>>,
@@ -35,6 +43,8 @@ pub(super) struct At<T> {
     pub(super) value: T,
     /// From 1; none for flags.
     pub(super) line: Option<usize>,
+    /// From 1, in characters; none for TOML and flags.
+    pub(super) column: Option<usize>,
     /// `sync.source`, or `--source`.
     pub(super) key: String,
 }
@@ -113,13 +123,13 @@ pub struct Overrides {
 
 impl<T> At<T> {
     pub(super) fn flag(key: &str, value: T) -> Self {
-        Self { value, line: None, key: key.to_owned() }
+        Self { value, line: None, column: None, key: key.to_owned() }
     }
 
     /// An error about this value.
     pub(super) fn error(&self, file: Option<&Path>, message: impl Into<String>) -> ConfigError {
         match (file, self.line) {
-            (Some(file), Some(line)) => ConfigError::in_file(file, Some(line), Some(self.key.clone()), message),
+            (Some(file), Some(line)) => ConfigError::in_file(file, Some(line), Some(self.key.clone()), message).at_column(self.column),
             _ => ConfigError::new(&self.key, message),
         }
     }
@@ -149,26 +159,13 @@ impl RawTarget {
     }
 }
 
-impl RawConfig {
-    /// Parses TOML. `file` is named in errors, and its directory is what relative paths in it are relative to.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        parse::document(text, file)
-    }
-
-    /// Reads and parses a file.
-    pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            ConfigError::in_file(file, None, None, format!("cannot be read: {error} (name a readable file with --config)"))
-        })?;
-        Self::parse(&text, file)
-    }
-
-    /// One sync, as `--source` and `--target` give it; relative paths are relative to the current directory.
-    pub fn from_flags(source: &Path, targets: &[String]) -> Result<Self, ConfigError> {
-        let sync = RawSync {
-            section: At::flag("--source", ()),
+impl RawSync {
+    /// Nothing but a section.
+    pub(super) fn new(section: At<()>) -> Self {
+        Self {
+            section,
             name: None,
-            source: Some(At::flag("--source", absolute(source, "--source")?)),
+            source: None,
             patterns: Vec::new(),
             cross_mounts: None,
             settle_finished: None,
@@ -179,11 +176,17 @@ impl RawConfig {
             max_delete: None,
             max_delete_floor: None,
             audit: RawAudit::default(),
-            targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
-        };
-        let syncs = vec![sync];
-        let mut config = Self {
+            targets: Vec::new(),
+        }
+    }
+}
+
+impl RawConfig {
+    /// Nothing is written.
+    pub(super) fn empty() -> Self {
+        Self {
             file: None,
+            warnings: Vec::new(),
             backend: None,
             btf: None,
             unlimited_queue: None,
@@ -192,8 +195,45 @@ impl RawConfig {
             memory: None,
             rsync: None,
             stop_timeout: None,
-            syncs,
+            syncs: Vec::new(),
+        }
+    }
+
+    /// Parses TOML. `file` is named in errors, and its directory is what relative paths in it are relative to.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        parse::document(text, file)
+    }
+
+    /// Parses TOML, or a confxml.xml of sersync's: whatever begins with `<`, whatever the file is called.
+    pub fn parse_bytes(bytes: &[u8], file: &Path) -> Result<Self, ConfigError> {
+        if sersync::is_xml(bytes) {
+            return Ok(sersync::parse(bytes, file)?.raw);
+        }
+        let text = str::from_utf8(bytes).map_err(|error| {
+            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            ConfigError::in_file(file, Some(line), None, "is not TOML: it holds bytes that are not UTF-8")
+        })?;
+        Self::parse(text, file)
+    }
+
+    /// Reads and parses a file.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        Self::parse_bytes(&read_bytes(file)?, file)
+    }
+
+    /// What is written and has no effect, or not the effect that one might expect. One line each, with its place.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// One sync, as `--source` and `--target` give it; relative paths are relative to the current directory.
+    pub fn from_flags(source: &Path, targets: &[String]) -> Result<Self, ConfigError> {
+        let sync = RawSync {
+            source: Some(At::flag("--source", absolute(source, "--source")?)),
+            targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
+            ..RawSync::new(At::flag("--source", ()))
         };
+        let mut config = Self { syncs: vec![sync], ..Self::empty() };
         config.make_targets_absolute(Path::new(""))?;
         Ok(config)
     }
@@ -278,6 +318,22 @@ impl RawConfig {
             return Err(ConfigError::new("--identity", "no target is reached over ssh (for rsync daemons use --password-file)"));
         }
         Ok(self)
+    }
+}
+
+/// A whole file, unless it is one that never ends.
+pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, ConfigError> {
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(length) if length as u64 > LARGEST => Err(ConfigError::in_file(
+            file,
+            None,
+            None,
+            format!("is larger than {LARGEST} bytes, as no configuration is (name the right file)"),
+        )),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(ConfigError::in_file(file, None, None, format!("cannot be read: {error} (name a readable file with --config)"))),
     }
 }
 

@@ -104,12 +104,15 @@ pub enum RuntimeError {
 }
 
 impl Options {
-    /// Reads and checks the configuration. Also what it was made of, for `trigsync verify`.
+    /// Reads and checks the configuration, and logs what in it has no effect. Also what it was made of, for `trigsync verify`.
     pub fn configuration(&self) -> Result<(RawConfig, Config), ConfigError> {
         let raw = match &self.origin {
             Origin::File(file) => RawConfig::read(file)?,
             Origin::Flags(raw) => (**raw).clone(),
         };
+        for warning in raw.warnings() {
+            tracing::warn!("{warning}");
+        }
         let raw = raw.with_overrides(&self.overrides)?;
         let config = raw.clone().resolve(&Overrides::default(), &self.state_dir)?;
         Ok((raw, config))

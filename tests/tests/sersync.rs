@@ -1,0 +1,164 @@
+//! sersync's confxml.xml in trigsync's place: the course's lab with a real rsync daemon, a reload, an import, and what is refused.
+
+use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
+
+use trigsync_tests::{
+    compare,
+    mirror::Launch,
+    room::Room,
+    rsyncd::{Module, RsyncDaemon},
+    skip, tree,
+    trigsync::{assert_refused, trigsync},
+};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The lines of a shipped file that the course has people edit.
+struct Confxml<'a> {
+    filter: bool,
+    source: &'a Path,
+    port: &'a str,
+    params: &'a str,
+    password_file: &'a Path,
+}
+
+impl Confxml<'_> {
+    fn text(&self) -> String {
+        let Self { filter, source, port, params, password_file } = self;
+        format!(
+            r#"<?xml version="1.0" encoding="ISO-8859-1"?>
+<head version="2.5">
+    <host hostip="localhost" port="8008"></host>
+    <fileSystem xfs="false"/>
+    <filter start="{filter}"><!-- 过滤 -->
+        <exclude expression="(.*)\.svn"></exclude>
+        <exclude expression="^info/*"></exclude>
+    </filter>
+    <sersync>
+        <localpath watch="{}"><remote ip="127.0.0.1" name="backup"/></localpath>
+        <rsync>
+            <commonParams params="{params}"/>
+            <auth start="true" users="rsync_backup" passwordfile="{}"/>
+            <userDefinedPort start="true" port="{port}"/>
+            <timeout start="true" time="100"/>
+            <ssh start="false"/>
+        </rsync>
+    </sersync>
+</head>
+"#,
+            source.display(),
+            password_file.display()
+        )
+    }
+}
+
+/// A daemon as the course sets it up, and its port.
+fn daemon(room: &Room, target: &Path) -> (RsyncDaemon, String) {
+    let module = Module::new("backup", target).secret("rsync_backup", "oldboy").set("max connections", "10");
+    let daemon = RsyncDaemon::start(room, &[module]);
+    let port = daemon.url("").rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("it has a port").to_owned();
+    (daemon, port)
+}
+
+#[test]
+fn the_courses_lab_runs_on_its_own_file() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    tree::web_site(&source);
+    for directory in ["info", "deep/info", "deep/x.svn"] {
+        fs::create_dir_all(source.join(directory)).expect("a directory in the source");
+        fs::write(source.join(directory).join("page"), directory).expect("a file in the source");
+    }
+    let (_daemon, port) = daemon(&room, &target);
+    let password_file = room.secret("rsync.password", "oldboy\n");
+    let confxml = Confxml { filter: true, source: &source, port: &port, params: "-artuz", password_file: &password_file };
+    let launch = Launch::config(&room, &confxml.text());
+    let mirror = launch.start();
+    mirror.until_logged("commonParams@params: `-u` is left out");
+    mirror.flush();
+    assert!(!target.join("info").exists() && !target.join("deep/x.svn").exists(), "the filter does not hold");
+    assert_eq!(tree::content(target.join("deep/info/page")).as_deref(), Some(&b"deep/info"[..]), "the filter holds where it does not");
+
+    tree::many_files(&source.join("two thousand"), 2000);
+    fs::write(source.join(".hidden"), "sersync leaves it out").expect("a file in the source");
+    fs::write(source.join("info/page"), "left alone").expect("a file in the source");
+    mirror.flush();
+    assert!(target.join(".hidden").exists() && !target.join("info").exists());
+    // Fewer than the guard counts.
+    fs::remove_dir_all(source.join("two thousand/d0")).expect("it is there");
+    mirror.flush();
+
+    launch.rewrite(&Confxml { filter: false, ..confxml }.text());
+    mirror.reload();
+    mirror.until_logged("the configuration was reloaded");
+    mirror.until("what was left alone has arrived", LIMIT, |_| target.join("deep/x.svn/page").exists().then_some(()));
+    mirror.flush();
+    compare::assert_equal(&source, &target);
+}
+
+#[test]
+fn what_is_imported_mirrors_the_same() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    tree::web_site(&source);
+    symlink("nowhere", source.join("link")).expect("a link in the source");
+    let (_daemon, port) = daemon(&room, &target);
+    let password_file = room.secret("rsync.password", "oldboy\n");
+    // Without -a and -l: sersync sends no links.
+    let confxml = Confxml { filter: true, source: &source, port: &port, params: "-rtz --max-size=9g", password_file: &password_file };
+    let xml = room.at("confxml.xml");
+    fs::write(&xml, confxml.text()).expect("a file in the room");
+    let imported = trigsync(&room, ["import".as_ref(), xml.as_os_str()]);
+    assert_eq!(imported.code, 0, "{imported}");
+    for words in ["not carried over", "`--max-size=9g` is left out", "different from sersync", "confxml.xml:12:35: "] {
+        assert!(imported.stderr.contains(words), "{words}: {imported}");
+    }
+
+    let mirror = Launch::config(&room, &imported.stdout).start();
+    mirror.flush();
+    assert!(fs::symlink_metadata(target.join("link")).is_err(), "a link was sent");
+    fs::remove_file(source.join("link")).expect("it is there");
+    fs::write(source.join("new"), "new").expect("a file in the source");
+    symlink("new", source.join("another link")).expect("a link in the source");
+    mirror.flush();
+    assert!(target.join("new").exists() && fs::symlink_metadata(target.join("another link")).is_err());
+    assert_eq!(mirror.status().0["syncs"][0]["targets"][0]["set_aside"].as_u64().unwrap_or(0), 0, "{:?}", mirror.status().0);
+}
+
+#[test]
+fn other_commands_take_the_file_too() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    tree::web_site(&source);
+    let (_daemon, port) = daemon(&room, &target);
+    let password_file = room.secret("rsync.password", "oldboy\n");
+    let confxml = Confxml { filter: false, source: &source, port: &port, params: "-auz", password_file: &password_file };
+    let file = room.at("any name");
+    let with_file = |command: &str| trigsync(&room, [command.as_ref(), "--config".as_ref(), file.as_os_str()]);
+    fs::write(&file, confxml.text()).expect("a file in the room");
+    let synced = with_file("sync");
+    assert_eq!(synced.code, 0, "{synced}");
+    compare::assert_equal(&source, &target);
+    let verified = with_file("verify");
+    assert_eq!(verified.code, 0, "{verified}");
+    let doctor = with_file("doctor");
+    assert!(doctor.stdout.contains("`-u` is left out") && doctor.stdout.contains("rsync://rsync_backup@127.0.0.1"), "{doctor}");
+
+    let broken = confxml.text().replace("<sersync>", "<inotify><delete start=\"false\"/></inotify><sersync>");
+    fs::write(&file, &broken).expect("a file in the room");
+    for command in ["run", "sync", "doctor"] {
+        assert_refused(&with_file(command), 2, &["any name:9:29: delete@start: ", "deleted"]);
+    }
+    assert_refused(&trigsync(&room, ["import".as_ref(), file.as_os_str()]), 2, &["any name:9:29: delete@start: "]);
+    fs::write(&file, broken.replace("</sersync>", "")).expect("a file in the room");
+    assert_refused(&with_file("run"), 2, &["any name:19:1: ", "is not XML"]);
+}

@@ -1,0 +1,34 @@
+//! `trigsync import`: another program's configuration as trigsync's own.
+//!
+//! The TOML is all that stands on standard output; what changes with it is on standard error, so that the one can go into a file.
+
+use std::{
+    io::{Write, stderr, stdout},
+    path::Path,
+    process::ExitCode,
+};
+
+use crate::config::sersync::{self, NoteKind};
+
+pub fn import(file: &Path) -> anyhow::Result<ExitCode> {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let imported = sersync::read(&file)?;
+    let toml = imported.to_toml()?;
+    let mut last = None;
+    let mut err = stderr().lock();
+    for note in &imported.notes {
+        if last.replace(note.kind) != Some(note.kind) {
+            writeln!(
+                err,
+                "{}",
+                match note.kind {
+                    NoteKind::Warning => "not carried over, or not as it was:",
+                    NoteKind::Difference => "different from sersync, with nothing lost:",
+                }
+            )?;
+        }
+        writeln!(err, "  {note}")?;
+    }
+    stdout().lock().write_all(toml.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,326 @@
+//! From what stands in a confxml.xml to a [`RawConfig`], and what has to be said about it.
+
+use std::{
+    collections::BTreeSet,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    FAIL_LOG, FAIL_LOG_MINUTES, Note,
+    confxml::{Confxml, PluginSettings, Remote},
+    expression,
+    params::{self, Params},
+    rsync_pattern, short,
+};
+use crate::config::{
+    ConfigError, RawConfig, TargetAddress,
+    raw::{At, RawSync, RawTarget, absolute},
+};
+
+/// Where sersync and trigsync differ whatever the file says.
+const ALWAYS: &[&str] = &[
+    "a start makes every target equal by itself, deletions included (sersync: only with -r, and not where a filter is on); later starts look only for what changed since",
+    "a change is sent in a batch with others, within milliseconds; nothing passes through a shell, whatever a file is called",
+    "names like `.x`, `x~` and `4913` are mirrored too",
+    "what failed, or what the kernel lost, is sent again until it has arrived; `trigsync status` says how far behind each target is",
+    "a batch that would delete more than half of a target stops the sync, until you say `trigsync release` (max_delete)",
+    "what the filter leaves alone is left alone by full passes too, and never deleted at the target; a directory, with all that is in it",
+];
+
+/// Each is an argument of every rsync.
+const MOST_PATTERNS: usize = 1000;
+
+pub(super) fn translate(xml: &Confxml, file: &Path, notes: &mut Vec<Note>) -> Result<RawConfig, ConfigError> {
+    let base = absolute(file, "--config")?;
+    let base = base.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut translator = Translator { xml, file, base, notes };
+    translator.deletions()?;
+    let params = params::read(&xml.common_params.value).map_err(|message| translator.error(&xml.common_params, message))?;
+    for left_out in &params.left_out {
+        translator.warn(&xml.common_params, left_out);
+    }
+    let patterns = translator.patterns(&params)?;
+    translator.crontab(&patterns)?;
+    translator.plugin()?;
+    let sync = translator.sync(&params, patterns)?;
+    translator.switches();
+    translator.the_rest();
+    Ok(RawConfig { file: Some(file.to_owned()), syncs: vec![sync], ..RawConfig::empty() })
+}
+
+struct Translator<'a> {
+    xml: &'a Confxml,
+    file: &'a Path,
+    base: PathBuf,
+    notes: &'a mut Vec<Note>,
+}
+
+fn with<T, U>(at: &At<T>, value: U) -> At<U> {
+    At { value, line: at.line, column: at.column, key: at.key.clone() }
+}
+
+impl Translator<'_> {
+    fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
+        at.error(Some(self.file), message)
+    }
+
+    fn warn<T>(&mut self, at: &At<T>, message: impl Into<String>) {
+        self.notes.push(Note::warning(self.file, at, message));
+    }
+
+    fn differ<T>(&mut self, at: &At<T>, message: impl Into<String>) {
+        self.notes.push(Note::difference(self.file, at, message));
+    }
+
+    /// There is no way yet to keep at the target what is gone here.
+    fn deletions(&self) -> Result<(), ConfigError> {
+        let inotify = &self.xml.inotify;
+        let remedy = "write true if a target may be made equal to its source; until then leave this one to sersync";
+        for (switch, what) in [(&inotify.delete, "deleted"), (&inotify.move_from, "renamed or moved away")] {
+            if !switch.value {
+                let message =
+                    format!("keeps at the targets what is {what} here, which trigsync cannot do yet: it would delete it ({remedy})");
+                return Err(self.error(switch, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn patterns(&mut self, params: &Params) -> Result<Vec<At<String>>, ConfigError> {
+        let xml = self.xml;
+        let params_at = &xml.common_params;
+        let mut patterns: Vec<_> = params.excludes.iter().map(|pattern| with(params_at, pattern.clone())).collect();
+        let mut known: BTreeSet<String> = params.excludes.iter().cloned().collect();
+        for exclude in xml.filter.list.iter().filter(|_| xml.filter.start.value) {
+            let found = expression::patterns(&exclude.value).map_err(|message| self.error(exclude, message))?;
+            if found.is_empty() {
+                let shown = short(&exclude.value);
+                let message =
+                    format!("`{shown}` matches nothing in sersync, whose paths have no slash in front at the top (write it without)");
+                self.warn(exclude, message);
+            }
+            let key = format!("{} `{}`", exclude.key, short(&exclude.value));
+            for value in found {
+                if patterns.len() >= MOST_PATTERNS {
+                    return Err(
+                        self.error(exclude, format!("and what stands before come to more than {MOST_PATTERNS} patterns (write fewer)"))
+                    );
+                }
+                if known.insert(value.clone()) {
+                    patterns.push(At { value, line: exclude.line, column: exclude.column, key: key.clone() });
+                }
+            }
+        }
+        if patterns.iter().any(|pattern| pattern.value == "/*" || pattern.value == "*") {
+            self.warn(&xml.filter.start, "leaves everything alone: nothing will be mirrored");
+        }
+        Ok(patterns)
+    }
+
+    /// Full syncs of their own, with a filter of their own. What such a filter spares, a full pass of trigsync must not delete.
+    fn crontab(&mut self, patterns: &[At<String>]) -> Result<(), ConfigError> {
+        let Confxml { crontab, crontab_filter, filter, .. } = self.xml;
+        if !crontab.start.value {
+            return Ok(());
+        }
+        let covered = |pattern: &str| {
+            let inside = pattern.strip_prefix("**/").and_then(|rest| rest.strip_suffix("/*"));
+            let spellings = [Some(pattern), pattern.strip_suffix('/'), inside];
+            patterns.iter().any(|known| {
+                let bare = known.value.strip_suffix('/').filter(|_| inside.is_some()).unwrap_or(&known.value);
+                spellings.iter().flatten().any(|spelling| *spelling == bare || *spelling == known.value)
+            })
+        };
+        for exclude in crontab_filter.list.iter().filter(|_| crontab_filter.start.value) {
+            let pattern = rsync_pattern::gitignore(&exclude.value).map_err(|message| self.error(exclude, message))?;
+            if !covered(&pattern) {
+                let message = format!(
+                    "`{}` is spared by full syncs only, and trigsync has one filter for everything: it would delete at the targets what \
+                     matches and is not here (exclude the same in <filter>, or take it out)",
+                    short(&exclude.value)
+                );
+                return Err(self.error(exclude, message));
+            }
+        }
+        let spares = crontab_filter.start.value && !crontab_filter.list.is_empty();
+        let itself = if filter.start.value && !spares { "; sersync itself switches it off beside a filter" } else { "" };
+        let message = format!(
+            "not yet: there are no full passes on schedule. What was missed is sent again anyway; to compare everything now and then, run \
+             `trigsync verify --repair` from a timer{itself}"
+        );
+        self.warn(&crontab.start, message);
+        Ok(())
+    }
+
+    fn plugin(&mut self) -> Result<(), ConfigError> {
+        let Confxml { plugin, settings, watch, .. } = self.xml;
+        if !plugin.start.value {
+            return Ok(());
+        }
+        let (does, root) = match settings {
+            None => ("has no <plugin> of its name".to_owned(), None),
+            Some(PluginSettings::Command { prefix, suffix, ignore_error, only }) => {
+                let only = if only.is_empty() { String::new() } else { format!(", for {} only", only.join(" and ")) };
+                let quiet = if *ignore_error { ", its output thrown away" } else { "" };
+                (format!("runs `{}` for each file{only}{quiet}", format!("{prefix} PATH {suffix}").trim_end()), None)
+            }
+            Some(PluginSettings::Socket { watch, to }) => (format!("sends each path to {to}"), Some(watch)),
+            Some(PluginSettings::Http { watch, to }) => (format!("tells {to} of each path (sersync 2.5.4 cannot)"), Some(watch)),
+            Some(PluginSettings::RefreshCdn { watch, at, user, base, matching }) => {
+                let matching = matching.as_ref().map(|text| format!(" that match `{text}`")).unwrap_or_default();
+                (format!("has {at} refresh the paths below {base}{matching} as {user}"), Some(watch))
+            }
+        };
+        let differs = |root: &&At<String>| !root.value.is_empty() && root.value.trim_end_matches('/') != watch.value.trim_end_matches('/');
+        if let Some(root) = root.filter(differs) {
+            let message = format!(
+                "with this plugin sersync mirrors `{}`, not the `{}` of {} (make the two the same, or switch the plugin off)",
+                short(&root.value),
+                short(&watch.value),
+                watch.mention()
+            );
+            return Err(self.error(root, message));
+        }
+        let message = format!("not yet: there are no plugins. `{}` {}", plugin.name.value, does);
+        self.warn(&plugin.start, message.replace(char::is_control, " "));
+        Ok(())
+    }
+
+    fn sync(&mut self, params: &Params, patterns: Vec<At<String>>) -> Result<RawSync, ConfigError> {
+        let watch = &self.xml.watch;
+        let source = self.base.join(&watch.value);
+        if Path::new(&watch.value).is_relative() {
+            let message = format!("is relative: taken from this file's directory, `{}` (write the whole path)", source.display());
+            self.warn(watch, message);
+        }
+        let mut targets: Vec<RawTarget> = Vec::new();
+        for remote in &self.xml.remotes {
+            let target = self.target(remote, params, &source)?;
+            if targets.iter().any(|other| other.to.value == target.to.value) {
+                self.warn(&remote.ip, "is the same place as another <remote> (leave one out)");
+            } else {
+                targets.push(target);
+            }
+        }
+        let cross_mounts = with(&self.xml.common_params, !params.one_file_system);
+        Ok(RawSync {
+            source: Some(with(watch, source)),
+            patterns,
+            cross_mounts: Some(cross_mounts),
+            targets,
+            ..RawSync::new(with(watch, ()))
+        })
+    }
+
+    fn target(&mut self, remote: &Remote, params: &Params, source: &Path) -> Result<RawTarget, ConfigError> {
+        let Confxml { auth, ssh, port, timeout, common_params, .. } = self.xml;
+        let user = auth.users.as_ref().filter(|users| auth.start.value && !users.value.is_empty());
+        let user = user.map(|users| format!("{}@", users.value)).unwrap_or_default();
+        let host = if remote.ip.value.parse::<Ipv6Addr>().is_ok() { format!("[{}]", remote.ip.value) } else { remote.ip.value.clone() };
+        let module = &remote.name.value;
+        let number = if port.start.value {
+            Some(super::port(&port.value.value).map_err(|message| self.error(&port.value, message))?)
+        } else {
+            params.port
+        };
+        let to = if ssh.value {
+            format!("{user}{host}:{module}")
+        } else if module.starts_with('/') {
+            let shown = short(module);
+            return Err(self.error(
+                &remote.name,
+                format!("`{shown}` is a path, not a module of an rsync daemon (write its name, or <ssh start=\"true\"/>)"),
+            ));
+        } else {
+            format!("rsync://{user}{host}{}/{module}", number.map(|port| format!(":{port}")).unwrap_or_default())
+        };
+        let to = with(&remote.ip, to);
+        let parsed = to.value.parse::<TargetAddress>().map_err(|error| self.error(&to, error.about(&to.value)))?;
+        let over_ssh = matches!(parsed, TargetAddress::Ssh { .. });
+        if over_ssh != ssh.value {
+            return Err(self.error(&remote.ip, format!("`{}` is no host", short(&remote.ip.value))));
+        }
+        let first = remote.ip.line == self.xml.remotes[0].ip.line && remote.ip.column == self.xml.remotes[0].ip.column;
+        if over_ssh && first && number.is_some() {
+            let at = if port.start.value { port.start.clone() } else { with(common_params, true) };
+            self.warn(
+                &at,
+                "means nothing over ssh, for sersync neither (write a Port into ~/.ssh/config, or import and use ssh://HOST:PORT/PATH)",
+            );
+        }
+        let password = auth.password_file.clone().filter(|file| auth.start.value && !file.value.is_empty());
+        let password = password.or_else(|| params.password_file.clone().map(|file| with(common_params, file)));
+        if let Some(file) = password.as_ref().filter(|_| over_ssh && first) {
+            self.warn(file, "is for rsync daemons, and not used over ssh (rsync refuses it there; use a key)");
+        }
+        let timeout = if timeout.start.value {
+            let seconds = super::seconds(&timeout.value.value).map_err(|message| self.error(&timeout.value, message))?;
+            Some(with(&timeout.value, seconds))
+        } else {
+            params.timeout.map(|seconds| with(common_params, seconds))
+        };
+        if let Some(none) = timeout.as_ref().filter(|seconds| seconds.value == 0 && first) {
+            self.warn(none, "is 0, no limit at all: trigsync's 60 s are taken, so that a dead target is noticed");
+        }
+        Ok(RawTarget {
+            // sersync is in the watched directory when it starts rsync.
+            password_file: password.filter(|_| !over_ssh).map(|file| with(&file, source.join(&file.value))),
+            options: params.options.iter().map(|option| with(common_params, option.clone())).collect(),
+            bandwidth_limit: params.bandwidth_limit.clone().map(|limit| with(common_params, limit)),
+            timeout: timeout.filter(|seconds| seconds.value > 0).map(|seconds| with(&seconds, Duration::from_secs(seconds.value))),
+            modify_window: params.modify_window.map(|window| with(common_params, window)),
+            ..RawTarget::short(to)
+        })
+    }
+
+    /// Which changes sersync listens to. trigsync looks at what is there, whatever told of it.
+    fn switches(&mut self) {
+        let inotify = &self.xml.inotify;
+        if !inotify.create_folder.value {
+            self.warn(&inotify.create_folder, "has no effect: new directories are mirrored all the same");
+        }
+        if !inotify.close_write.value && !inotify.modify.value {
+            self.warn(&inotify.close_write, "has no effect: what is written is mirrored all the same");
+        }
+        if !inotify.move_to.value {
+            self.warn(&inotify.move_to, "has no effect: what is moved here is mirrored all the same");
+        }
+        for (switch, what) in [(&inotify.attrib, "new modes, owners and times"), (&inotify.create_file, "new files that are still empty")] {
+            if !switch.value {
+                self.differ(switch, format!("{what} are mirrored too"));
+            }
+        }
+    }
+
+    fn the_rest(&mut self) {
+        let Confxml { host, debug, xfs, fail_log, timeout, crontab, crontab_filter, .. } = self.xml;
+        if debug.value {
+            self.warn(debug, "has no effect: start trigsync with --log-level debug");
+        }
+        let usual = fail_log.path.value == FAIL_LOG && fail_log.minutes.value == FAIL_LOG_MINUTES;
+        let message = "is not written: what failed is tried again by itself, and stands in `trigsync history --failed`";
+        if usual {
+            self.differ(&fail_log.path, message);
+        } else {
+            self.warn(&fail_log.path, message);
+        }
+        if crontab_filter.start.value && !crontab.start.value {
+            self.differ(&crontab_filter.start, "has no effect, as in sersync: the crontab is off");
+        }
+        if xfs.value {
+            self.differ(xfs, "is not needed: every file system that can be watched is watched the same way");
+        }
+        if !timeout.start.value {
+            self.differ(&timeout.start, "a transfer that stands still for 60 s is given up and tried again (timeout)");
+        }
+        for at in host.iter().flat_map(|host| host.ip.iter().chain(&host.port)) {
+            self.differ(at, "is not used; sersync only prints it");
+        }
+        let anywhere = At { value: (), line: None, column: None, key: "sersync".to_owned() };
+        for text in ALWAYS {
+            self.differ(&anywhere, *text);
+        }
+    }
+}

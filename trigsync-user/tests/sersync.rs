@@ -1,0 +1,432 @@
+//! sersync's confxml.xml: what each variant comes to, as a table that `TRIGSYNC_RENEW=1` writes anew, and what no bytes may do.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+use trigsync::config::{
+    Config, ConfigError, Overrides, RawConfig,
+    sersync::{self, Imported, NoteKind},
+};
+
+const SHIPPED: &str = include_str!("sersync/shipped.xml");
+const EXPECTED: &str = "tests/sersync/expected.txt";
+
+/// What the configurations name. The file that the shipped one has for a password is there, and closed to others.
+fn fixture() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["www", "other", "数据"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    for name in ["rsync.pas", "www/relative.pas"] {
+        fs::write(at(name), "secret\n").unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    directory
+}
+
+/// The shipped file with pieces of it exchanged. Each must be there.
+fn edited(edits: &[(&str, &str)]) -> String {
+    edits.iter().fold(SHIPPED.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    })
+}
+
+fn least(inner: &str) -> String {
+    format!("<head><sersync><localpath watch=\"$DIR/www\">{inner}</localpath></sersync></head>")
+}
+
+const REMOTE: &str = "<remote ip=\"127.0.0.1\" name=\"tongbu1\"/>";
+const AUTH: (&str, &str) = ("<auth start=\"false\"", "<auth start=\"true\"");
+const SSH: (&str, &str) = ("<ssh start=\"false\"", "<ssh start=\"true\"");
+const FILTER: (&str, &str) = ("<filter start=\"false\">\n\t<exclude", "<filter start=\"true\">\n\t<exclude");
+const CRONTAB: (&str, &str) = ("<crontab start=\"false\"", "<crontab start=\"true\"");
+const CRONTAB_FILTER: (&str, &str) = ("<crontabfilter start=\"false\"", "<crontabfilter start=\"true\"");
+const PATH: (&str, &str) = ("name=\"tongbu1\"", "name=\"/data/www\"");
+
+fn params(value: &str) -> String {
+    edited(&[("-artuz", value)])
+}
+
+fn excluding(expressions: &[&str]) -> String {
+    let excludes: String = expressions.iter().map(|text| format!("<exclude expression=\"{text}\"/>")).collect();
+    least(REMOTE).replace("<head>", &format!("<head><filter start=\"true\">{excludes}</filter>"))
+}
+
+fn plugin(name: &str) -> String {
+    edited(&[("<plugin start=\"false\" name=\"command\"/>", &format!("<plugin start=\"true\" name=\"{name}\"/>"))])
+}
+
+/// By name, in the order of the table.
+fn variants() -> Vec<(&'static str, Vec<u8>)> {
+    let gbk = |text: &str| encoding_rs::GBK.encode(text).0.into_owned();
+    let latin = |text: &str| encoding_rs::WINDOWS_1252.encode(text).0.into_owned();
+    let utf_16 = |text: &str| [vec![0xff, 0xfe], text.encode_utf16().flat_map(u16::to_le_bytes).collect()].concat();
+    let chinese = edited(&[("<!-- port=874 -->", "<!-- 端口 -->"), ("$DIR/www\">", "$DIR/数据\">")]);
+    let mut variants: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut add = |name, text: String| variants.push((name, text.into_bytes()));
+    add("as shipped", SHIPPED.into());
+    add(
+        "the course's six edits",
+        edited(&[
+            ("-artuz", "-az"),
+            AUTH,
+            ("users=\"root\"", "users=\"rsync_backup\""),
+            ("127.0.0.1", "172.16.1.41"),
+            ("tongbu1", "nfsbackup"),
+            ("<timeout start=\"false\"", "<timeout start=\"true\""),
+        ]),
+    );
+    add("the least that can be written", least(REMOTE));
+    add(
+        "no version, no host, no timeout, no fileSystem, no inotify",
+        edited(&[
+            (" version=\"2.5\"", ""),
+            ("<host hostip=\"localhost\" port=\"8008\"></host>", ""),
+            ("<timeout start=\"false\" time=\"100\"/>", ""),
+            ("<fileSystem xfs=\"false\"/>", ""),
+            ("<createFolder start=\"true\"/>", ""),
+        ]),
+    );
+    add("attributes left out", edited(&[(" start=\"false\" time=\"100\"", ""), ("<delete start=\"true\"/>", "<delete/>")]));
+    add("several remotes", least(&(REMOTE.to_owned() + "<remote ip=\"::1\" name=\"a/deep/path\"/><remote ip=\"backup\" name=\"m\"/>")));
+    add("the same remote twice", least(&(REMOTE.to_owned() + REMOTE)));
+    add(
+        "a port and a timeout",
+        edited(&[
+            ("<userDefinedPort start=\"false\"", "<userDefinedPort start=\"true\""),
+            ("<timeout start=\"false\"", "<timeout start=\"true\""),
+        ]),
+    );
+    add("a timeout of nothing", edited(&[("<timeout start=\"false\" time=\"100\"", "<timeout start=\"true\" time=\"0\"")]));
+    add("ssh", edited(&[SSH, PATH]));
+    add(
+        "ssh with a user, a password file and a port",
+        edited(&[SSH, PATH, AUTH, ("<userDefinedPort start=\"false\"", "<userDefinedPort start=\"true\"")]),
+    );
+    add("a password file in the watched directory", edited(&[AUTH, ("$DIR/rsync.pas", "relative.pas")]));
+    add("filter", edited(&[FILTER]));
+    add("filter and crontab without its own", edited(&[FILTER, CRONTAB]));
+    add("filter and crontab that spares more", edited(&[FILTER, CRONTAB, CRONTAB_FILTER]));
+    add(
+        "crontab that spares the same",
+        edited(&[FILTER, CRONTAB, CRONTAB_FILTER, ("(.*)\\.gz", "(.*)\\.php"), ("^static/*", "(.*)info/*"), ("\"info/*", "\"*info")]),
+    );
+    add("crontab alone", edited(&[CRONTAB]));
+    add("a crontab filter that is off with its crontab", edited(&[CRONTAB_FILTER]));
+    add("an expression that cannot be a pattern", excluding(&["a+b"]));
+    add("an expression that is none", excluding(&["*.php"]));
+    add("an expression that never matches", excluding(&["^/cache"]));
+    add("expressions of all kinds", excluding(&["(.*)/cache/(.*)", "^tmp/.*", ".+~", "(.*)\\.(jpg|png)$", "a &amp; b", "!x"]));
+    add("common parameters that fight the batches", params("-avzP --delete --max-size=1g --bwlimit=10m --exclude=a/b -x --numeric-ids"));
+    add("common parameters without -a", params("-rtz"));
+    add("common parameters that would do nothing", params("-avn"));
+    add("common parameters for a shell", params("-az &gt; /tmp/log"));
+    add(
+        "comments in odd places",
+        edited(&[
+            ("<rsync>", "<!-- -- --><rsync><!-- > -->text # text"),
+            ("<head version", "<!-- first --><head version"),
+            ("</head>", "</head><!-- last -->"),
+        ]),
+    );
+    add(
+        "other cases of names",
+        edited(&[
+            ("<localpath watch=\"$DIR/www\">", "<localPath Watch=\"$DIR/www\">"),
+            ("<ssh start", "<SSH START"),
+            ("</localpath>\n\t<rsync>", "</localPath>\n\t<rsync>"),
+        ]),
+    );
+    add(
+        "names that sersync does not know",
+        edited(&[
+            ("<ssh start", "<shh start=\"true\"/><ssh mode=\"x\" start"),
+            ("<commonParams params=\"-artuz\"/>", "<commonParams parms=\"-az\"/>"),
+            ("<debug start=\"false\"", "<debug start=\"True\""),
+        ]),
+    );
+    add("elements twice", edited(&[("<ssh start=\"false\"/>", "<ssh start=\"false\"/><ssh start=\"true\"/>")]));
+    add(
+        "all switches of inotify the other way, but for deletions",
+        edited(&[
+            ("<createFolder start=\"true\"", "<createFolder start=\"false\""),
+            ("<createFile start=\"false\"", "<createFile start=\"true\""),
+            ("<closeWrite start=\"true\"", "<closeWrite start=\"false\""),
+            ("<moveTo start=\"true\"", "<moveTo start=\"false\""),
+            ("<attrib start=\"false\"", "<attrib start=\"true\""),
+        ]),
+    );
+    add("no deletions", edited(&[("<delete start=\"true\"", "<delete start=\"false\"")]));
+    add("what is moved away stays", edited(&[("<moveFrom start=\"true\"", "<moveFrom start=\"false\"")]));
+    add(
+        "debug, xfs and a fail log of its own",
+        edited(&[
+            ("<debug start=\"false\"", "<debug start=\"true\""),
+            ("xfs=\"false\"", "xfs=\"true\""),
+            ("/tmp/rsync_fail", "/var/log/rsync_fail"),
+        ]),
+    );
+    for name in ["command", "refreshCDN", "http", "socket"] {
+        add(name, plugin(name));
+    }
+    add("UTF-8 under another declaration", chinese.clone());
+    add("a byte order mark", "\u{feff}\n".to_owned() + &edited(&[("ISO-8859-1", "UTF-8")]));
+    add("an encoding that nobody knows", edited(&[("ISO-8859-1", "klingon")]));
+    add("an entity of its own", edited(&[("<head version", "<!DOCTYPE head [<!ENTITY a \"b\">]><head version"), ("-artuz", "-a&a;")]));
+    add("a lone ampersand", edited(&[("$DIR/www\">", "$DIR/a&b\">")]));
+    add("an element that is not closed", edited(&[("</rsync>", "")]));
+    add("a value without quotes", edited(&[("name=\"tongbu1\"", "name=tongbu1")]));
+    add("no localpath", "<head><sersync></sersync></head>".into());
+    add("no remote", least(""));
+    add("a remote without a name", least("<remote ip=\"a\"/>"));
+    add("a path without ssh", edited(&[PATH]));
+    add("a host that is none", edited(&[("127.0.0.1", "-oProxyCommand=x")]));
+    add("a port that is none", edited(&[("<userDefinedPort start=\"false\" port=\"874\"", "<userDefinedPort start=\"true\" port=\"x\"")]));
+    add("a source that is not there", edited(&[("$DIR/www\">", "$DIR/nowhere\">")]));
+    add("another XML file", "<html><body/></html>".into());
+    variants.push(("GBK", gbk(&chinese.replace("ISO-8859-1", "GBK"))));
+    variants.push((
+        "GBK in a comment of a file that declares UTF-8",
+        gbk(&edited(&[("ISO-8859-1", "UTF-8"), ("<!-- port=874 -->", "<!-- 端口 -->")])),
+    ));
+    variants.push(("GBK in a value of a file that declares UTF-8", gbk(&chinese.replace("ISO-8859-1", "UTF-8"))));
+    variants.push(("ISO-8859-1", latin(&edited(&[("name=\"tongbu1\"", "name=\"café\"")]))));
+    variants.push(("UTF-16", utf_16(SHIPPED)));
+    variants
+}
+
+fn bytes_in(directory: &Path, bytes: &[u8]) -> Vec<u8> {
+    let here = directory.to_str().unwrap();
+    if bytes.starts_with(&[0xff, 0xfe]) {
+        let units: Vec<_> = bytes[2..].chunks(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        let text = String::from_utf16(&units).unwrap().replace("$DIR", here);
+        return [vec![0xff, 0xfe], text.encode_utf16().flat_map(u16::to_le_bytes).collect()].concat();
+    }
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(4).position(|word| word == b"$DIR") {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(here.as_bytes());
+        rest = &rest[at + 4..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+fn resolve(directory: &Path, bytes: &[u8]) -> Result<(Imported, Config), ConfigError> {
+    let file = directory.join("confxml.xml");
+    let imported = sersync::parse(&bytes_in(directory, bytes), &file)?;
+    let config = imported.raw.clone().resolve(&Overrides::default(), &directory.join("state"))?;
+    Ok((imported, config))
+}
+
+/// Everything that is not as for a configuration that says only from where and to where.
+fn effective(config: &Config) -> String {
+    let plain = format!("[[sync]]\nsource = {:?}\ntargets = [\"/nowhere\"]\n", config.syncs[0].source);
+    let plain = RawConfig::parse(&plain, Path::new("/plain.toml")).unwrap();
+    let plain = plain.resolve(&Overrides::default(), Path::new("/state")).unwrap();
+    assert_eq!(config.daemon, plain.daemon);
+    let mut out = String::new();
+    for sync in &config.syncs {
+        let usual = &plain.syncs[0];
+        assert_eq!((sync.settle, sync.batch, sync.guards), (usual.settle, usual.batch, usual.guards));
+        _ = writeln!(out, "sync {} of {}, cross_mounts = {}", sync.name, sync.source.display(), sync.cross_mounts);
+        for pattern in sync.filter.patterns() {
+            _ = writeln!(out, "  exclude {pattern}");
+        }
+        for target in &sync.targets {
+            assert_eq!((target.connections, &target.identity), (usual.targets[0].connections, &None));
+            assert_eq!(target.name.parse(), Ok(target.address.clone()));
+            _ = write!(out, "  target {}, timeout {:?}, options {:?}", target.address, target.timeout, target.options);
+            if let Some(file) = &target.password_file {
+                _ = write!(out, ", password {}", file.display());
+            }
+            if let Some(limit) = &target.bandwidth_limit {
+                _ = write!(out, ", limit {limit}");
+            }
+            if target.modify_window != -1 {
+                _ = write!(out, ", window {}", target.modify_window);
+            }
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// What is said of the shipped file, without its places.
+fn said_of_the_shipped(directory: &Path) -> Vec<String> {
+    let (imported, _) = resolve(directory, SHIPPED.as_bytes()).unwrap();
+    imported.notes.iter().map(|note| without_place(&note.to_string())).collect()
+}
+
+fn without_place(line: &str) -> String {
+    line.split_once(": ").unwrap().1.to_owned()
+}
+
+/// As it stands in the table. What differs for the shipped file too stands there once.
+fn shown(directory: &Path, name: &str, bytes: &[u8]) -> String {
+    let usual = if name == "as shipped" { Vec::new() } else { said_of_the_shipped(directory) };
+    let mut out = format!("=== {name}\n");
+    match resolve(directory, bytes) {
+        Ok((imported, config)) => {
+            out += &effective(&config);
+            for note in &imported.notes {
+                let line = note.to_string();
+                match note.kind {
+                    NoteKind::Warning => _ = writeln!(out, "  warning: {line}"),
+                    NoteKind::Difference if usual.contains(&without_place(&line)) => {}
+                    NoteKind::Difference => _ = writeln!(out, "  differs: {line}"),
+                }
+            }
+        }
+        Err(error) => _ = writeln!(out, "  error: {error}"),
+    }
+    out.replace(&format!("{}/confxml.xml", directory.display()), "FILE").replace(directory.to_str().unwrap(), "$DIR")
+}
+
+#[test]
+fn every_variant_comes_to_what_the_table_says() {
+    let directory = fixture();
+    let found: String = variants().iter().map(|(name, bytes)| shown(directory.path(), name, bytes)).collect();
+    if std::env::var_os("TRIGSYNC_RENEW").is_some() {
+        fs::write(EXPECTED, &found).unwrap();
+    }
+    let expected = fs::read_to_string(EXPECTED).unwrap();
+    for (found, expected) in found.split_inclusive("\n=== ").zip(expected.split_inclusive("\n=== ")) {
+        assert_eq!(found, expected, "TRIGSYNC_RENEW=1 writes {EXPECTED} anew");
+    }
+    assert_eq!(found.len(), expected.len());
+    assert!(!found.contains("never shown"), "a password is told");
+}
+
+#[test]
+fn what_is_imported_resolves_to_the_same() {
+    let directory = fixture();
+    let mut good = 0;
+    for (name, bytes) in variants() {
+        let Ok((imported, config)) = resolve(directory.path(), &bytes) else { continue };
+        let toml = imported.to_toml().unwrap();
+        let again = RawConfig::parse(&toml, &directory.path().join("elsewhere/trigsync.toml"))
+            .and_then(|raw| raw.resolve(&Overrides::default(), &directory.path().join("state")))
+            .unwrap_or_else(|error| panic!("{name}: {error}\n{toml}"));
+        assert_eq!(again, config, "{name}\n{toml}");
+        good += 1;
+    }
+    assert!(good > 25, "{good}");
+}
+
+#[test]
+fn the_toml_says_where_each_value_comes_from() {
+    let directory = fixture();
+    let text =
+        edited(&[FILTER, AUTH, ("-artuz", "-az --bwlimit=10m --chmod=D755 -x"), ("<timeout start=\"false\"", "<timeout start=\"true\"")]);
+    let (imported, _) = resolve(directory.path(), text.as_bytes()).unwrap();
+    let toml = imported.to_toml().unwrap().replace(directory.path().to_str().unwrap(), "$DIR");
+    if std::env::var_os("TRIGSYNC_RENEW").is_some() {
+        fs::write("tests/sersync/imported.toml", &toml).unwrap();
+    }
+    assert_eq!(toml, fs::read_to_string("tests/sersync/imported.toml").unwrap());
+}
+
+#[test]
+fn content_decides_what_a_file_is() {
+    let directory = fixture();
+    let here = |text: &str| text.replace("$DIR", directory.path().to_str().unwrap());
+    let read = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        fs::write(&file, here(text)).unwrap();
+        RawConfig::read(&file).map_err(|error| error.to_string())
+    };
+    let xml = read("a.toml", SHIPPED).unwrap();
+    assert_eq!(xml.warnings().len(), 1, "{:?}", xml.warnings());
+    let toml = read("a.xml", "[[sync]]\nsource = \"$DIR/www\"\ntargets = [\"$DIR/mirror\"]\n").unwrap();
+    assert!(toml.warnings().is_empty());
+    for (bytes, expected) in
+        [(&b"\xef\xbb\xbf \n<"[..], true), (b"\xff\xfe<\0h\0", true), (b"", false), (b"# <head>", false), (b"\xef\xbb\xbf", false)]
+    {
+        assert_eq!(sersync::is_xml(bytes), expected, "{bytes:?}");
+    }
+    let error = RawConfig::parse_bytes(b"a = 1\nb = \"\xff\"\n", Path::new("x.toml")).unwrap_err().to_string();
+    assert_eq!(error, "x.toml:2: is not TOML: it holds bytes that are not UTF-8");
+    let error = sersync::read(&directory.path().join("a.xml")).unwrap_err().to_string();
+    assert!(error.ends_with("is no confxml.xml: it does not begin with `<` (name sersync's file)"), "{error}");
+    assert!(RawConfig::read(Path::new("/dev/zero")).unwrap_err().to_string().contains("is larger than"));
+}
+
+#[test]
+fn another_process_resolves_the_same_from_json() {
+    let directory = fixture();
+    let (imported, config) = resolve(directory.path(), SHIPPED.as_bytes()).unwrap();
+    let sent: RawConfig = serde_json::from_str(&serde_json::to_string(&imported.raw).unwrap()).unwrap();
+    assert_eq!(sent, imported.raw);
+    assert_eq!(sent.resolve(&Overrides::default(), &directory.path().join("state")).unwrap(), config);
+}
+
+#[test]
+fn overrides_hold_for_xml_too() {
+    let directory = fixture();
+    let raw = sersync::parse(&bytes_in(directory.path(), SHIPPED.as_bytes()), &directory.path().join("confxml.xml")).unwrap().raw;
+    let overrides = Overrides { exclude: vec!["*.tmp".into()], connections: Some(3), ..Overrides::default() };
+    let config = raw.resolve(&overrides, &directory.path().join("state")).unwrap();
+    assert_eq!((config.syncs[0].filter.patterns(), config.syncs[0].targets[0].connections.get()), (&["*.tmp".to_owned()][..], 3));
+}
+
+/// Nested, wide, long and self-referring input ends in an error, soon.
+#[test]
+fn hostile_input_ends_in_an_error() {
+    let many = |text: &str, times: usize| text.repeat(times);
+    let bomb = "<!DOCTYPE head [<!ENTITY a \"xxxxxxxx\"><!ENTITY b \"&a;&a;&a;&a;\"><!ENTITY c \"&b;&b;&b;\">]><head version=\"&c;\"/>";
+    let excludes = |expression: &str| excluding(&vec![expression; 2000]);
+    for (name, text, expected) in [
+        ("deep", many("<a>", 300_000), "deeper than 32 levels"),
+        ("deep within a head", "<head>".to_owned() + &many("<head>", 100_000), "deeper than 32 levels"),
+        ("wide", "<head>".to_owned() + &many("<a/>", 200_000), "more than 5000 elements"),
+        (
+            "many attributes",
+            "<head ".to_owned() + &(0..90_000).map(|n| format!("a{n}=\"\" ")).collect::<String>() + "/>",
+            "more than 5000 elements",
+        ),
+        ("huge", " ".repeat(8) + "<head>" + &many("x", 20 << 20), "bytes, which no confxml.xml has"),
+        ("a bomb", bomb.to_owned(), "`&c;` is not known"),
+        ("a comment without end", "<!--".to_owned() + &many("-", 900_000), "is not XML"),
+        ("quotes without end", "<head a=\"".to_owned() + &many("'", 900_000), "is not XML"),
+        ("expressions that fan out", excludes("(.*)a(.*)b(.*)c(.*)d(.*)e(.*)f(.*)"), "more than 64 alternatives"),
+        ("nested groups", excludes(&many("(", 500)), "is no regular expression"),
+        ("nested counts", excludes("((((a{16}){16}){16}){16}){16}"), "more than 64 alternatives"),
+        ("a NUL byte", least("<remote ip=\"&#0;\" name=\"x\"/>"), "remote@ip"),
+    ] {
+        let began = Instant::now();
+        let error = sersync::parse(text.as_bytes(), Path::new("x")).expect_err(name).to_string();
+        assert!(error.contains(expected) && error.len() < 2000, "{name}: {error}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{name} took {:?}", began.elapsed());
+    }
+    let began = Instant::now();
+    assert!(sersync::parse(excludes("(.*)a(.*)b(.*)c(.*)d").as_bytes(), Path::new("x")).is_ok());
+    assert!(began.elapsed() < Duration::from_secs(60), "took {:?}", began.elapsed());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A shipped file with bytes of it overwritten is read or refused, and nothing else.
+    #[test]
+    fn damaged_files_do_not_crash(damage in prop::collection::vec((0..SHIPPED.len(), any::<u8>()), 1..8), cut in 0..SHIPPED.len()) {
+        let mut bytes = SHIPPED.as_bytes().to_vec();
+        for (at, byte) in damage {
+            bytes[at] = byte;
+        }
+        bytes.truncate(SHIPPED.len() - cut / 8);
+        match sersync::parse(&bytes, Path::new("x")) {
+            Ok(imported) => drop(imported.to_toml()),
+            Err(error) => prop_assert!(!error.to_string().contains('\n'), "{}", error),
+        }
+    }
+}
