@@ -132,6 +132,11 @@ impl LaneShared {
 
     /// All of them are here.
     pub fn end_search(&self) {
+        // They were made while flushes waited, and stand for what had changed before.
+        let newest = self.set().newest_stamp();
+        for flush in lock(&self.flushes).iter_mut() {
+            (flush.barrier, flush.heard) = (newest, false);
+        }
         self.searching.store(0, Relaxed);
         self.wake();
     }
@@ -239,4 +244,21 @@ const MOST_BATCHES: usize = 1_000;
 /// A thread that panicked in the middle of counting has not made the rest useless.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RelPathBuf;
+
+    #[test]
+    fn a_flush_waits_for_what_a_search_finds_after_it() {
+        let shared = LaneShared::new(Settle::default(), "t".into(), "/t".into(), []);
+        shared.begin_search();
+        let _arrival = shared.flush();
+        shared.mark_all([Mark { path: RelPathBuf::new(b"found".to_vec()).unwrap(), scope: Scope::Entry, ops: Ops::RESCAN }]);
+        shared.end_search();
+        let barrier = lock(&shared.flushes)[0].barrier;
+        assert!(shared.set().oldest().is_some_and(|oldest| oldest <= barrier));
+    }
 }
