@@ -49,6 +49,8 @@ pub struct DaemonConfig {
     pub rsync: PathBuf,
     /// How long a stop waits for transfers in flight.
     pub stop_timeout: Duration,
+    /// The number of the group whose members may ask at the control socket, beside its owner.
+    pub control_group: Option<u32>,
 }
 
 /// How to capture.
@@ -96,9 +98,14 @@ pub struct SyncConfig {
     pub batch: BatchLimits,
     /// What stops the sync.
     pub guards: Guards,
+    /// How often a canary is sent, if it is.
+    pub canary: Option<Duration>,
     /// At least one.
     pub targets: Vec<TargetConfig>,
 }
+
+/// The file of the canary, right in the source's root.
+pub const CANARY: &str = ".trigsync-canary";
 
 /// When a change is ripe to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

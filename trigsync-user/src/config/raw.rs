@@ -26,6 +26,7 @@ pub struct RawConfig {
     pub(super) memory: Option<At<u64>>,
     pub(super) rsync: Option<At<PathBuf>>,
     pub(super) stop_timeout: Option<At<Duration>>,
+    pub(super) control_group: Option<At<String>>,
     pub(super) syncs: Vec<RawSync>,
 }
 
@@ -56,6 +57,7 @@ pub(super) struct RawSync {
     /// 0.0 to 1.0.
     pub(super) max_delete: Option<At<f64>>,
     pub(super) max_delete_floor: Option<At<u64>>,
+    pub(super) canary: Option<At<Duration>>,
     pub(super) targets: Vec<RawTarget>,
 }
 
@@ -164,6 +166,7 @@ impl RawConfig {
             batch_bytes: None,
             max_delete: None,
             max_delete_floor: None,
+            canary: None,
             targets: targets.iter().map(|target| RawTarget::short(At::flag("--target", target.clone()))).collect(),
         };
         let syncs = vec![sync];
@@ -177,6 +180,7 @@ impl RawConfig {
             memory: None,
             rsync: None,
             stop_timeout: None,
+            control_group: None,
             syncs,
         };
         config.make_targets_absolute(Path::new(""))?;
