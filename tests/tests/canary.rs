@@ -209,6 +209,23 @@ fn what_stands_in_its_place_is_replaced_or_named_and_nothing_is_followed() {
     mirror.until_logged("the canary can be written again");
 }
 
+/// As when the source's file system is not mounted: the canary is written there, and is no reason to take the source for what it was.
+#[test]
+fn a_source_that_holds_nothing_else_is_empty() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    fs::write(target.join("only here"), "").expect("the target");
+    let text = config(&source, &[("local", target.to_str().expect("plain"))], "canary = \"1s\"");
+    fs::write(source.join(FILE), "of an earlier daemon").expect("the source");
+    let mirror = Launch::config(&room, &text).start();
+    let reason = mirror.until_stopped("www");
+    assert!(reason.contains("is empty"), "{reason}");
+    assert!(target.join("only here").exists());
+}
+
 #[test]
 fn a_reload_changes_its_pace_and_switches_it_off() {
     if skip::without_root() {

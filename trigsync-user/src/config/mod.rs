@@ -107,6 +107,9 @@ pub struct SyncConfig {
 /// The file of the canary, right in the source's root.
 pub const CANARY: &str = ".trigsync-canary";
 
+/// What it is called until it is whole.
+pub const CANARY_NEW: &str = ".trigsync-canary.new";
+
 /// When a change is ripe to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settle {

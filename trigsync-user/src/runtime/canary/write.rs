@@ -19,7 +19,11 @@ use std::{
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{config::CANARY, dispatch::SyncContext, plan::open_same_root};
+use crate::{
+    config::{CANARY, CANARY_NEW},
+    dispatch::SyncContext,
+    plan::open_same_root,
+};
 
 /// This program, also after another was put in its place.
 const OURSELVES: &str = "/proc/self/exe";
@@ -84,18 +88,17 @@ fn replace() -> io::Result<()> {
     if !content.ends_with(b"\n") {
         return Err(io::Error::other("the daemon has gone"));
     }
-    let fresh = format!("{CANARY}.new");
-    match fs::remove_file(&fresh) {
+    match fs::remove_file(CANARY_NEW) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(CANARY_NEW)?;
     let written = file.write_all(&content);
     // For whoever the target's server runs as.
-    let written = written.and_then(|()| file.set_permissions(Permissions::from_mode(0o644))).and_then(|()| fs::rename(&fresh, CANARY));
+    let written = written.and_then(|()| file.set_permissions(Permissions::from_mode(0o644))).and_then(|()| fs::rename(CANARY_NEW, CANARY));
     if written.is_err() {
         // The next attempt tries it too.
-        let _ = fs::remove_file(&fresh);
+        let _ = fs::remove_file(CANARY_NEW);
     }
     written
 }
