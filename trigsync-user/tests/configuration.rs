@@ -46,8 +46,9 @@ fn the_documented_example_resolves() {
     let config = resolve(directory.path(), include_str!("config/spec.toml"), &Overrides::default()).unwrap();
     assert_eq!((config.daemon.memory, config.daemon.metrics), (256 << 20, Some("127.0.0.1:9309".parse().unwrap())));
     assert_eq!(config.daemon.on_state_change, ["/usr/local/bin/tell", "--mirror"]);
+    assert_eq!(config.daemon.control_group, Some(0));
     let sync = &config.syncs[0];
-    assert_eq!(sync.name, "www");
+    assert_eq!((sync.name.as_str(), sync.canary), ("www", Some(Duration::from_secs(60))));
     assert_eq!(*sync.filter, Filter::new(&["*.tmp", "/cache/", "!keep.tmp"].map(str::to_owned)).unwrap());
     assert_eq!(sync.guards.max_delete_floor, 1000);
     let day = Duration::from_secs(24 * 3600);
@@ -73,7 +74,7 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     assert_eq!(config.daemon.rsync, Path::new("rsync"));
     let [sync] = &config.syncs[..] else { panic!("{config:?}") };
     assert_eq!((sync.name.as_str(), &sync.source), ("www", &root.join("www")));
-    assert!(sync.filter.is_empty() && !sync.cross_mounts);
+    assert!(sync.filter.is_empty() && !sync.cross_mounts && sync.canary.is_none() && config.daemon.control_group.is_none());
     assert_eq!((sync.settle.finished, sync.settle.quiet), (Duration::from_millis(5), Duration::from_millis(20)));
     assert_eq!(sync.settle.max_age, Duration::from_secs(1));
     assert_eq!((sync.batch.paths, sync.batch.bytes), (50_000, 1 << 30));

@@ -92,6 +92,13 @@ pub enum Command {
     Retry(Which),
     /// End the running daemon, and wait until it has ended.
     Stop,
+    /// For the daemon itself: write the canary of the directory that it runs in.
+    #[command(hide = true)]
+    WriteCanary {
+        /// In a process that does not descend from the caller.
+        #[arg(long)]
+        orphan: bool,
+    },
     /// Take out of the kernel what an eBPF capture left there for the next start. Not while the daemon runs.
     UninstallCapture,
 }

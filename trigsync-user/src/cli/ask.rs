@@ -1,6 +1,6 @@
 //! The commands that ask the running daemon: `flush`, `status`, `audit`, `release`, `hold`, `retry`, `stop`.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use comfy_table::{Table, presets};
@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use super::{FAILED, WRONG, args::Audit};
 use crate::{
     control::{self, AuditedTarget, Request, Response, call},
-    observe::{AuditFinding, AuditStatus, LaneState, SearchStatus, Status, SyncState},
+    observe::{AuditFinding, AuditStatus, CanaryStatus, LaneState, SearchStatus, Status, SyncState},
 };
 
 pub fn flush(state_dir: &Path, timeout: Duration) -> anyhow::Result<ExitCode> {
@@ -106,6 +106,9 @@ fn print(status: &Status) {
                 "  searching for what changed while nothing captured: {entries} names in {directories} directories, {marks} to compare"
             );
         }
+        if let Some(trouble) = &sync.canary_trouble {
+            println!("  {trouble}");
+        }
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["target", "state", "behind", "waiting", "in flight", "sent", "p50", "p99"]);
@@ -127,6 +130,9 @@ fn print(status: &Status) {
                 println!("  {}: {} since {}: {reason}", target.name, word(target.state, false), duration(target.since_ms));
             }
             print_audit(&target.name, &target.audit);
+            if let Some(canary) = &target.canary {
+                println!("  {}: canary {}", target.name, of_canary(canary));
+            }
             for (path, reason) in &target.set_aside {
                 println!("  {}: set aside: {path}: {reason}", target.name);
             }
@@ -146,6 +152,24 @@ fn print_audit(name: &str, audit: &AuditStatus) {
     for AuditFinding { path, item, .. } in latest {
         println!("  {name}: lost, found by the audit and sent again: {path} ({item})");
     }
+}
+
+fn of_canary(canary: &CanaryStatus) -> String {
+    let mut text = match (canary.last_delay_ms, canary.last_arrival) {
+        (Some(delay), Some(at)) => {
+            let at = std::time::UNIX_EPOCH + Duration::from_secs_f64(at.max(0.0));
+            format!("took {delay:.0} ms, found at {}", humantime::format_rfc3339_seconds(at))
+        }
+        _ => "has not arrived yet".to_owned(),
+    };
+    // Writing to a string cannot fail.
+    if let Some(overdue) = canary.overdue_ms {
+        let _ = write!(text, "; OVERDUE by {}", duration(overdue));
+    }
+    if let Some(trouble) = &canary.trouble {
+        let _ = write!(text, "; the target cannot be asked: {trouble}");
+    }
+    text
 }
 
 fn word(state: LaneState, full_pass: bool) -> &'static str {

@@ -11,7 +11,7 @@ use std::{
 use super::args::Check;
 use crate::{
     control::{ClientError, Request, Response, call_within},
-    observe::{AuditFinding, HELD_BY_OPERATOR, LaneState, Status, SyncState, SyncStatus, TargetStatus},
+    observe::{AuditFinding, CanaryStatus, HELD_BY_OPERATOR, LaneState, Status, SyncState, SyncStatus, TargetStatus},
 };
 
 /// How bad it is; the number is the exit code.
@@ -63,6 +63,9 @@ fn judge(status: &Status, limits: &Check) -> (Level, String) {
         if let SyncState::Stopped(reason) = &sync.state {
             found.push((Level::Critical, format!("{} is stopped: {reason}", sync.name)));
         }
+        if let Some(trouble) = &sync.canary_trouble {
+            found.push((Level::Warning, format!("{}: {trouble}", sync.name)));
+        }
         for target in &sync.targets {
             found.extend(
                 of_target(target, limits).into_iter().map(|(level, text)| (level, format!("{}/{} {text}", sync.name, target.name))),
@@ -102,6 +105,14 @@ fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
     } else if lag >= limits.warn_lag.into() {
         found.push(late(Level::Warning));
     }
+    if let Some(overdue) = target.canary.as_ref().and_then(|canary| canary.overdue_ms).map(Duration::from_millis) {
+        let level = match overdue {
+            overdue if overdue >= limits.crit_lag.into() => Some(Level::Critical),
+            overdue if overdue >= limits.warn_lag.into() => Some(Level::Warning),
+            _ => None,
+        };
+        found.extend(level.map(|level| (level, format!("has a canary that is overdue by {:.0} s", overdue.as_secs_f64()))));
+    }
     let backlog = backlog(target);
     if limits.crit_backlog.is_some_and(|most| backlog >= most) {
         found.push((Level::Critical, format!("has {backlog} changes to come")));
@@ -139,6 +150,14 @@ fn figures(status: &Status, limits: &Check) -> String {
             let lag = target.lag_ms as f64 / 1000.0;
             add("lag", sync, target, format!("{lag:.3}s;{};{};0", seconds(limits.warn_lag), seconds(limits.crit_lag)));
             add("backlog", sync, target, format!("{};{};{};0", backlog(target), bound(limits.warn_backlog), bound(limits.crit_backlog)));
+            if let Some(delay) = target.canary.as_ref().and_then(CanaryStatus::delay_at_least) {
+                add(
+                    "canary",
+                    sync,
+                    target,
+                    format!("{:.3}s;{};{};0", delay.as_secs_f64(), seconds(limits.warn_lag), seconds(limits.crit_lag)),
+                );
+            }
             add("failures", sync, target, format!("{}c;;;0", target.failures));
             add("set_aside", sync, target, format!("{};1;;0", target.set_aside.len()));
             add("audit_findings", sync, target, format!("{}c;;;0", target.audit.findings));

@@ -25,7 +25,7 @@ use crate::{
     config::ConfigError,
     control::{ClientError, Request},
     journal::JournalError,
-    runtime::RuntimeError,
+    runtime::{RuntimeError, write_canary},
 };
 
 /// It failed.
@@ -55,6 +55,10 @@ pub fn main() -> ExitCode {
         Command::Hold(which) => ask::order(&args.state_dir, &Request::Hold(which), "held", "everything was held already"),
         Command::Retry(which) => ask::order(&args.state_dir, &Request::Retry(which), "tried now", "there is no target"),
         Command::Stop => ask::stop(&args.state_dir),
+        Command::WriteCanary { orphan } => {
+            write_canary(orphan);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::UninstallCapture => uninstall::uninstall(&args.state_dir),
     };
     result.unwrap_or_else(|error| {

@@ -53,6 +53,8 @@ pub struct DaemonConfig {
     pub rsync: PathBuf,
     /// How long a stop waits for transfers in flight.
     pub stop_timeout: Duration,
+    /// The number of the group whose members may ask at the control socket, beside its owner.
+    pub control_group: Option<u32>,
 }
 
 /// How to capture.
@@ -102,9 +104,17 @@ pub struct SyncConfig {
     pub guards: Guards,
     /// How the targets are compared in the background; none: not by itself.
     pub audit: Option<AuditConfig>,
+    /// How often a canary is sent, if it is.
+    pub canary: Option<Duration>,
     /// At least one.
     pub targets: Vec<TargetConfig>,
 }
+
+/// The file of the canary, right in the source's root.
+pub const CANARY: &str = ".trigsync-canary";
+
+/// What it is called until it is whole.
+pub const CANARY_NEW: &str = ".trigsync-canary.new";
 
 /// When a change is ripe to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

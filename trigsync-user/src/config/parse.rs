@@ -19,7 +19,8 @@ use super::{
     raw::{At, RawAudit, RawConfig, RawSync, RawTarget, absolute},
 };
 
-const TOP: &[&str] = &["backend", "btf", "unlimited_queue", "on_state_change", "metrics", "memory", "rsync", "stop_timeout", "sync"];
+const TOP: &[&str] =
+    &["backend", "btf", "unlimited_queue", "on_state_change", "metrics", "memory", "rsync", "stop_timeout", "control_group", "sync"];
 const SYNC: &[&str] = &[
     "name",
     "source",
@@ -33,6 +34,7 @@ const SYNC: &[&str] = &[
     "max_delete",
     "max_delete_floor",
     "audit",
+    "canary",
 ];
 const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
 const BATCH: &[&str] = &["paths", "bytes"];
@@ -79,6 +81,7 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
         memory: top.get("memory", size)?,
         rsync: top.get("rsync", path)?,
         stop_timeout: top.get("stop_timeout", duration)?,
+        control_group: top.get("control_group", group)?,
         syncs,
     };
     // A name alone is looked for in PATH; with a slash it is a path like the others.
@@ -130,6 +133,7 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
         max_delete: table.get("max_delete", |value| percentage(&string(value)?))?,
         max_delete_floor: table.get("max_delete_floor", count)?,
         audit,
+        canary: table.get("canary", pace)?,
         targets,
     })
 }
@@ -313,6 +317,17 @@ fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     const REMEDY: &str = "write a number with its unit, as \"20ms\", \"1s\" or \"5m\"";
     let DeValue::String(text) = value else { return Err(format!("is {}, not a time ({REMEDY})", kind(value))) };
     humantime::parse_duration(text).map_err(|error| format!("`{text}` is no time: {error} ({REMEDY})"))
+}
+
+/// Each beat of a canary starts processes at both ends.
+fn pace(value: &DeValue<'_>) -> Result<Duration, String> {
+    let pace = duration(value)?;
+    if pace >= Duration::from_secs(1) { Ok(pace) } else { Err("is less than a second (write \"1s\" or more, such as \"1m\")".into()) }
+}
+
+/// A group's name, or its number.
+fn group(value: &DeValue<'_>) -> Result<String, String> {
+    if matches!(value, DeValue::Integer(_)) { Ok(count(value)?.to_string()) } else { string(value) }
 }
 
 fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {

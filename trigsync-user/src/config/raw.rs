@@ -34,6 +34,7 @@ pub struct RawConfig {
     pub(super) memory: Option<At<u64>>,
     pub(super) rsync: Option<At<PathBuf>>,
     pub(super) stop_timeout: Option<At<Duration>>,
+    pub(super) control_group: Option<At<String>>,
     pub(super) syncs: Vec<RawSync>,
 }
 
@@ -67,6 +68,7 @@ pub(super) struct RawSync {
     pub(super) max_delete: Option<At<f64>>,
     pub(super) max_delete_floor: Option<At<u64>>,
     pub(super) audit: RawAudit,
+    pub(super) canary: Option<At<Duration>>,
     pub(super) targets: Vec<RawTarget>,
 }
 
@@ -176,6 +178,7 @@ impl RawSync {
             max_delete: None,
             max_delete_floor: None,
             audit: RawAudit::default(),
+            canary: None,
             targets: Vec::new(),
         }
     }
@@ -195,6 +198,7 @@ impl RawConfig {
             memory: None,
             rsync: None,
             stop_timeout: None,
+            control_group: None,
             syncs: Vec::new(),
         }
     }

@@ -15,11 +15,12 @@ use std::{
 };
 
 use super::{
-    AuditConfig, BatchLimits, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Settle, SyncConfig,
-    TargetAddress, TargetConfig, options,
+    AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Settle,
+    SyncConfig, TargetAddress, TargetConfig, options,
     places::{Mounts, Place, Relation, last_name},
     raw::{At, RawAudit, RawSync, RawTarget},
 };
+use crate::model::RelPath;
 
 impl RawConfig {
     /// Fills in the defaults and checks everything that can be checked without touching a target. `state_dir` is where the daemon
@@ -55,6 +56,7 @@ impl RawConfig {
             memory: value(&raw.memory).unwrap_or(MEMORY),
             rsync: value(&raw.rsync).unwrap_or_else(|| "rsync".into()),
             stop_timeout: value(&raw.stop_timeout).unwrap_or(Duration::from_secs(10)),
+            control_group: raw.control_group.as_ref().map(|group| resolver.group(group)).transpose()?,
         };
         Ok(Config { syncs, daemon })
     }
@@ -101,9 +103,13 @@ impl Resolver<'_> {
             }
             targets.push(resolved);
         }
+        let filter = self.filter(&raw.patterns, &path)?;
+        if let Some(canary) = &raw.canary {
+            self.canary(canary, &filter)?;
+        }
         Ok(SyncConfig {
             name,
-            filter: Arc::new(self.filter(&raw.patterns, &path)?),
+            filter: Arc::new(filter),
             source: path,
             cross_mounts: value(&raw.cross_mounts).unwrap_or(false),
             written_here: false, // until all places are known
@@ -117,6 +123,7 @@ impl Resolver<'_> {
                 max_delete_floor: value(&raw.max_delete_floor).unwrap_or(if raw.max_delete.is_some() { 0 } else { 1000 }),
             },
             audit: audit(&raw.audit),
+            canary: value(&raw.canary),
             targets,
         })
     }
@@ -137,6 +144,29 @@ impl Resolver<'_> {
             true => Ok(btf.value.clone()),
             false => Err(self.error(btf, format!("`{shown}` is not a file (name a BTF file of the running kernel, or leave it out)"))),
         }
+    }
+
+    fn group(&self, group: &At<String>) -> Result<u32, ConfigError> {
+        let name = &group.value;
+        if let Ok(number) = name.parse() {
+            return Ok(number);
+        }
+        match nix::unistd::Group::from_name(name) {
+            Ok(Some(found)) => Ok(found.gid.as_raw()),
+            Ok(None) => {
+                Err(self.error(group, format!("there is no group `{name}` (make it, or write the name or number of one that exists)")))
+            }
+            Err(errno) => Err(self.error(group, format!("the group `{name}` cannot be looked up: {errno} (write its number)"))),
+        }
+    }
+
+    /// What is excluded never arrives.
+    fn canary(&self, canary: &At<Duration>, filter: &Filter) -> Result<(), ConfigError> {
+        let file = RelPath::new(CANARY.as_bytes()).map_err(|error| self.error(canary, error.to_string()))?;
+        if !filter.excludes(file, false) {
+            return Ok(());
+        }
+        Err(self.error(canary, format!("its file, {CANARY}, is excluded (write include = [\"/{CANARY}\"], or leave canary out)")))
     }
 
     fn name(&self, name: &At<String>) -> Result<String, ConfigError> {

@@ -12,8 +12,20 @@ use super::{
 /// The document, below lines of comment.
 pub(super) fn document(raw: &RawConfig, comments: &[String]) -> Result<String, ConfigError> {
     // Taken apart, so that a key that is new cannot be forgotten.
-    let RawConfig { file: _, warnings: _, backend, btf, unlimited_queue, on_state_change, metrics, memory, rsync, stop_timeout, syncs } =
-        raw;
+    let RawConfig {
+        file: _,
+        warnings: _,
+        backend,
+        btf,
+        unlimited_queue,
+        on_state_change,
+        metrics,
+        memory,
+        rsync,
+        stop_timeout,
+        control_group,
+        syncs,
+    } = raw;
     let mut document = DocumentMut::new();
     let top = document.as_table_mut();
     set(top, "backend", backend, |backend| backend.to_string().into());
@@ -24,6 +36,7 @@ pub(super) fn document(raw: &RawConfig, comments: &[String]) -> Result<String, C
     set(top, "memory", memory, |bytes| whole(*bytes));
     set_path(top, "rsync", rsync)?;
     set(top, "stop_timeout", stop_timeout, duration);
+    set(top, "control_group", control_group, |group| group.as_str().into());
     let mut tables = ArrayOfTables::new();
     for raw in syncs {
         tables.push(sync(raw)?);
@@ -48,6 +61,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         max_delete,
         max_delete_floor,
         audit,
+        canary,
         targets,
     } = raw;
     let RawAudit { on, every, names, bytes, share, window, checksum } = audit;
@@ -73,6 +87,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         ("checksum", checksum.as_ref().map(|at| at.value.into())),
     ];
     set_inline(&mut table, "audit", audit);
+    set(&mut table, "canary", canary, duration);
     let mut tables = ArrayOfTables::new();
     for raw in targets {
         tables.push(target(raw)?);

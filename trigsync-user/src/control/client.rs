@@ -23,7 +23,11 @@ pub enum ClientError {
         source: io::Error,
     },
     /// This user may not ask.
-    #[error("the daemon at {} may be asked by its owner only; run this as root", socket.display())]
+    #[error(
+        "the daemon at {} may be asked by its owner only, and by members of its `control_group`; run this as root, or write a group of yours \
+             as `control_group` in the configuration",
+        socket.display()
+    )]
     Forbidden {
         /// The socket.
         socket: PathBuf,

@@ -1,6 +1,6 @@
 //! The control socket: one request a connection, as a line of JSON, and one line of JSON for an answer.
 //!
-//! The socket stands in the state directory, readable and writable by its owner only.
+//! The socket stands in the state directory, readable and writable by its owner only, and by the group of `control_group` where that is written.
 
 mod client;
 mod server;

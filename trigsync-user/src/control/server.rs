@@ -1,6 +1,10 @@
 //! The answering side.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -19,16 +23,21 @@ pub struct Call {
     pub answer: oneshot::Sender<Response>,
 }
 
-/// Listens in the state directory, which the caller has locked: a socket that an earlier daemon left behind is replaced. Ends when the
-/// receiver of `calls` is dropped.
-pub fn serve(state_dir: &Path, calls: mpsc::Sender<Call>) -> io::Result<()> {
+/// Listens in the state directory, which the caller has locked: a socket that an earlier daemon left behind is replaced. Its owner may ask,
+/// and the members of `group`. Ends when the receiver of `calls` is dropped.
+pub fn serve(state_dir: &Path, group: Option<u32>, calls: mpsc::Sender<Call>) -> io::Result<()> {
     let path = socket_path(state_dir);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(&path)?;
+    // Closed to all but its owner before it is another group's.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    if group.is_some() {
+        chown(&path, None, group)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+    }
     tokio::spawn(async move {
         while !calls.is_closed() {
             match listener.accept().await {

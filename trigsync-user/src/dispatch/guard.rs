@@ -1,11 +1,12 @@
 //! What stops a sync rather than delete.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
 
-use crate::config::Guards;
+use crate::config::{CANARY, CANARY_NEW, Guards};
 
 /// Why a batch must not delete, or `None` where it may. `due` entries are to be deleted; `witnessed` tells whether capture saw each of
 /// them going. Reads the source, at most as many entries as it takes to tell; blocks.
@@ -37,7 +38,9 @@ pub(super) fn objection(source: &Path, due: u64, witnessed: bool, guards: &Guard
 
 /// A fresh ext4 holds nothing but `lost+found`.
 fn is_empty(directory: &Path) -> bool {
-    fs::read_dir(directory).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
+    // The canary is ours: it would fill an empty mount point as soon as we run.
+    let counts_not = |name: &OsStr| name == "lost+found" || name == CANARY || name == CANARY_NEW;
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| counts_not(&entry.file_name()))))
 }
 
 /// Counts the entries below a directory, `enough` at the most.
@@ -98,5 +101,7 @@ mod tests {
         assert!(objection(empty.path(), 1, false, &guards(1.0, 1000)).is_some());
         assert_eq!(objection(empty.path(), 1, true, &guards(0.5, 1000)), None);
         assert_eq!(objection(empty.path(), 0, false, &guards(0.5, 1000)), None);
+        fs::write(empty.path().join(CANARY), "a beat").unwrap();
+        assert!(objection(empty.path(), 1, false, &guards(1.0, 1000)).is_some(), "what the daemon writes itself is nothing");
     }
 }

@@ -94,6 +94,20 @@ impl Snapshot {
         for (name, help, count) in counts {
             counter(encoder, name, help, self.each().map(|(labels, target)| (labels, count(target))))?;
         }
+        let canaries: [OfTargets<Option<f64>>; 3] = [
+            ("target_canary_delay_seconds", "How long the last canary that arrived took, end to end.", |target| {
+                target.canary.as_ref()?.last_delay_ms.map(|milliseconds| milliseconds / 1000.0)
+            }),
+            ("target_canary_last_arrival_timestamp_seconds", "When a canary was found at the target last.", |target| {
+                target.canary.as_ref()?.last_arrival
+            }),
+            ("target_canary_overdue_seconds", "For how long a canary should have arrived; 0 where none should.", |target| {
+                target.canary.as_ref().map(|canary| seconds(canary.overdue_ms.unwrap_or(0)))
+            }),
+        ];
+        for (name, help, figure) in canaries {
+            gauge(encoder, name, help, self.each().filter_map(|(labels, target)| Some((labels, figure(target)?))))?;
+        }
         let help = "How long changes took from the event to the end of the rsync that carried them.";
         let mut family = encoder.encode_descriptor("target_delay_seconds", help, None, MetricType::Histogram)?;
         for (labels, target) in self.each() {

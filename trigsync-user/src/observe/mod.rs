@@ -1,12 +1,14 @@
 //! What the operator sees: counters, delays and the status that `trigsync status` prints. Read from every stage, owned by none.
 
+mod canary;
 mod metrics;
 mod report;
 mod status;
 
+pub use canary::{CanaryNews, CanaryReport};
 pub use metrics::{CONTENT_TYPE as METRICS_TYPE, metrics};
 pub use report::{Doing, LaneReport, Sent};
 pub use status::{
-    AuditFinding, AuditStatus, CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, SearchStatus, Status, SyncState, SyncStatus,
-    TargetStatus,
+    AuditFinding, AuditStatus, CanaryStatus, CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, SearchStatus, Status, SyncState,
+    SyncStatus, TargetStatus,
 };

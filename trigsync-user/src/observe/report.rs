@@ -132,6 +132,7 @@ impl LaneReport {
             processes: self.processes,
             bytes: self.bytes,
             failures: self.failures,
+            canary: None,
             delay: DelayStatus {
                 count: self.delays.len(),
                 p50_ms: milliseconds(self.delays.value_at_quantile(0.5)),

@@ -1,5 +1,7 @@
 //! The status of a running daemon, as `trigsync status --json` prints it. Durations are milliseconds, sizes bytes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// A running daemon.
@@ -60,6 +62,8 @@ pub struct SyncStatus {
     pub state: SyncState,
     /// The search for what changed while nothing captured, while it runs.
     pub search: Option<SearchStatus>,
+    /// Why the canary cannot be written into the source; none where it can, or where none is wanted.
+    pub canary_trouble: Option<String>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
 }
@@ -133,6 +137,8 @@ pub struct TargetStatus {
     pub delay: DelayStatus,
     /// The comparison in the background.
     pub audit: AuditStatus,
+    /// The canary, where the sync has one.
+    pub canary: Option<CanaryStatus>,
 }
 
 /// What the audit has done since the daemon began, and where it is.
@@ -170,6 +176,27 @@ pub struct AuditFinding {
 impl AuditStatus {
     /// So many findings are kept.
     pub const LATEST: usize = 20;
+}
+
+/// What the canary found at one target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// From the end of its writing to the start of the fetch that found it: the delay is no longer, and shorter by one step of asking at the most.
+    pub last_delay_ms: Option<f64>,
+    /// When it was found last, in seconds since 1970.
+    pub last_arrival: Option<f64>,
+    /// For how long a beat should have arrived; none where none should, and while nothing is sent to the target.
+    pub overdue_ms: Option<u64>,
+    /// Why the target could not be asked, the last time.
+    pub trouble: Option<String>,
+}
+
+impl CanaryStatus {
+    /// The last delay; while a beat is overdue that one's so far, if it is longer.
+    pub fn delay_at_least(&self) -> Option<Duration> {
+        let overdue = self.overdue_ms.map(Duration::from_millis);
+        self.last_delay_ms.map(|delay| Duration::from_secs_f64(delay.max(0.0) / 1000.0)).max(overdue)
+    }
 }
 
 /// A distribution of delays.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Compare, Deletions, Missing, Route, Run, Version, Work};
+use super::{Compare, Deletions, Missing, Route, Run, Version, Work, fetch::LARGEST};
 use crate::config::{TargetAddress, TargetConfig};
 
 /// How long a connection may take to come about, over ssh and to an rsync daemon.
@@ -64,6 +64,27 @@ pub(super) fn look_back(version: Version, route: &Route<'_>, name: &str, format:
     from.push(name);
     arguments.extend([from, source]);
     Ok(arguments)
+}
+
+/// One file that stands right in the target's root, into a directory here. Its attributes stay behind.
+pub(super) fn fetching(version: Version, route: &Route<'_>, name: &str, into: &Path) -> Result<Vec<OsString>, Unspeakable> {
+    let mut options = Options(Vec::new());
+    options.push("--ignore-times");
+    options.push(&format!("--max-size={LARGEST}"));
+    let way = route.target.options.iter().filter(|option| leads_there(option)).cloned().collect();
+    let target = TargetConfig { options: way, ..route.target.clone() };
+    let mut arguments = options.finish(version, &Route { target: &target, ..*route }, false)?;
+    let mut from = arguments.pop().unwrap_or_default();
+    arguments.pop();
+    from.push(name);
+    arguments.extend([from, with_slash(into)]);
+    Ok(arguments)
+}
+
+/// Whether an option of the operator's says how the other side is reached, rather than what is done there.
+fn leads_there(option: &str) -> bool {
+    let name = option.split('=').next().unwrap_or(option);
+    ["--rsync-path", "--address", "--sockopts", "--protocol", "--blocking-io", "--ipv4", "--ipv6", "-4", "-6"].contains(&name)
 }
 
 struct Options(Vec<OsString>);

@@ -157,3 +157,29 @@ fn commands_for_people_can_be_pasted() {
     let arguments = ["-a".into(), "--filter=- *".into(), "it's".into()];
     assert_eq!(for_people(Path::new("rsync"), &arguments), r"rsync -a '--filter=- *' 'it'\''s'");
 }
+
+#[test]
+fn a_fetch_goes_the_other_way_and_takes_only_options_that_lead_there() {
+    let fetched = |target: &TargetConfig| -> Vec<String> {
+        let filter = Filter::new(&["*.tmp".into()]).unwrap();
+        let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: false, target };
+        let arguments = fetching(NOW, &route, ".file", Path::new("/var/lib/x")).unwrap();
+        arguments.into_iter().map(|argument| argument.into_string().unwrap()).collect()
+    };
+    let mut backup = daemon("backup", "sub");
+    backup.password_file = Some("/etc/password".into());
+    backup.options = ["--acls", "--chown=www:www", "--address=10.0.0.1", "-T/var/tmp", "-4", "--fake-super"].map(str::to_owned).into();
+    assert_eq!(
+        fetched(&backup),
+        words(
+            "--ignore-times --max-size=4096 --one-file-system --modify-window=-1 --stats --no-h --timeout=60 --contimeout=10 \
+             --password-file=/etc/password --address=10.0.0.1 -4 rsync://web@backup/www/sub/.file /var/lib/x/"
+        )
+    );
+    let mut edge = ssh("/srv/copy");
+    edge.options = vec!["--rsync-path=sudo rsync".into(), "--delay-updates".into()];
+    let arguments = fetched(&edge);
+    let end = ["--rsync-path=sudo rsync", "deploy@edge1:/srv/copy/.file", "/var/lib/x/"];
+    assert_eq!(arguments[arguments.len() - 3..], end);
+    assert!(arguments.contains(&"-e".to_owned()), "{arguments:?}");
+}

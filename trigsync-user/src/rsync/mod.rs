@@ -8,6 +8,7 @@ mod answer;
 mod arguments;
 mod check;
 mod classify;
+mod fetch;
 mod lines;
 mod process;
 mod reasons;

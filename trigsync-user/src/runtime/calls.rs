@@ -70,6 +70,7 @@ impl Daemon {
             source: config.source.display().to_string(),
             state: SyncState::Stopped(error.clone()),
             search: None,
+            canary_trouble: None,
             targets: Vec::new(),
         });
         self.syncs.iter().map(RunningSync::status).chain(broken).collect()

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Options, RuntimeError, StateDir,
+    canary::{self, Canary},
     fan_out::{FanOut, Table, everything},
     hook::Hook,
     metrics,
@@ -83,6 +84,8 @@ impl Daemon {
         let (raw, config) = options.configuration()?;
         let rsync = Rsync::probe(&config.daemon.rsync)?;
         let state_dir = StateDir::take(&options.state_dir)?;
+        state_dir.let_pass(config.daemon.control_group)?;
+        canary::clear(state_dir.path());
         let io = |what: &str| {
             let what = what.to_owned();
             move |source| RuntimeError::Io { what, source }
@@ -131,7 +134,7 @@ impl Daemon {
         }
         daemon.start_syncs(&left).await?;
         drop(left);
-        serve(daemon.state_dir.path(), call).map_err(io("cannot listen on the control socket"))?;
+        serve(daemon.state_dir.path(), daemon.config.daemon.control_group, call).map_err(io("cannot listen on the control socket"))?;
         Ok(daemon)
     }
 
@@ -171,8 +174,9 @@ impl Daemon {
         let added = self.capture.add_root(id, watched(config, self.state_dir.path())).await;
         let continuity = added.inspect_err(|_| self.table.remove(id))?;
         let start = |(target, shared): (&TargetConfig, _)| RunningLane::start(&context, target.clone(), shared, &self.tools);
-        let lanes = config.targets.iter().zip(shared).map(start).collect();
-        Ok((RunningSync { id, lanes, context: context.clone(), search: None }, continuity))
+        let lanes: Vec<_> = config.targets.iter().zip(shared).map(start).collect();
+        let canary = Canary::start(&context, &lanes, &self.tools.rsync, self.state_dir.path());
+        Ok((RunningSync { id, lanes, context: context.clone(), search: None, canary }, continuity))
     }
 
     /// Which tier captures.
@@ -325,6 +329,7 @@ impl Daemon {
         // The same paths are watched and meant: what a lane has collected stays good.
         let same_tree = old.source == new.source && old.filter == new.filter && old.cross_mounts == new.cross_mounts && !stopped;
         let id = running.id;
+        drop(running.canary);
         // One that is under way goes on for the lanes that are kept, and is of no use to others.
         let search = running.search;
         let lanes = join_all(running.lanes.into_iter().map(RunningLane::stop)).await;

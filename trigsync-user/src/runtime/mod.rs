@@ -7,6 +7,7 @@
 //! - Everything ends by dropping senders and by one cancellation token a lane.
 
 mod calls;
+mod canary;
 mod daemon;
 mod fan_out;
 mod hook;
@@ -20,6 +21,7 @@ mod watch;
 
 use std::path::PathBuf;
 
+pub use canary::write_canary;
 pub use daemon::Daemon;
 pub use state_dir::{StateDir, StateDirError};
 

@@ -1,13 +1,18 @@
 //! The state directory: made where it is missing, private, and used by one daemon at a time.
+//!
+//! A group that may ask at the control socket may pass through it, and neither list nor read what is in it.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
 use nix::fcntl::{Flock, FlockArg};
+
+/// What a group gets that may pass: entering, not listing.
+const PASS: u32 = 0o010;
 
 /// A state directory that is ours as long as this lives.
 #[derive(Debug)]
@@ -41,12 +46,42 @@ impl StateDir {
         let unusable = |source: io::Error| StateDirError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let path = fs::canonicalize(path).map_err(unusable)?;
-        let file = File::create(path.join("lock")).map_err(|source| StateDirError::Unusable { path: path.clone(), source })?;
+        // Nobody else's to open: whoever can read it can lock it.
+        let open = || -> io::Result<File> {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"))?;
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(file)
+        };
+        let file = open().map_err(|source| StateDirError::Unusable { path: path.clone(), source })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self { path, _lock: lock }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateDirError::Taken { path }),
             Err((_, errno)) => Err(StateDirError::Unusable { path, source: errno.into() }),
         }
+    }
+
+    /// Lets the members of `group` pass through it, to the control socket, and nobody but its owner where there is none. A directory that was
+    /// open to others before is left as it is: it may be more than ours.
+    pub fn let_pass(&self, group: Option<u32>) -> Result<(), StateDirError> {
+        let set = || -> io::Result<()> {
+            let mode = fs::metadata(&self.path)?.mode() & 0o7777;
+            match group {
+                Some(_) if [0, PASS].contains(&(mode & 0o077)) => {
+                    chown(&self.path, None, group)?;
+                    fs::set_permissions(&self.path, Permissions::from_mode(0o700 | PASS))
+                }
+                Some(_) if mode & 0o001 == 0 => {
+                    let path = self.path.display();
+                    tracing::warn!(
+                        "{path} has mode {mode:03o}: `control_group` cannot be given the way to the socket (chmod 700 {path}, and restart)"
+                    );
+                    Ok(())
+                }
+                None if mode == 0o700 | PASS => fs::set_permissions(&self.path, Permissions::from_mode(0o700)),
+                _ => Ok(()),
+            }
+        };
+        set().map_err(|source| StateDirError::Unusable { path: self.path.clone(), source })
     }
 
     /// Absolute, without symbolic links.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     InitialSync,
+    canary::Canary,
     fan_out::everything,
     initial::{self, Due},
     search::{Search, Searched},
@@ -23,7 +24,7 @@ use crate::{
     dispatch::{Cut, Lane, LaneShared, SyncContext},
     journal::{Entered, Journal, LaneKey, LaneLeft, Left},
     model::RootId,
-    observe::{SyncState, SyncStatus},
+    observe::{SyncState, SyncStatus, TargetStatus},
     rsync::Rsync,
 };
 
@@ -33,6 +34,7 @@ pub(super) struct RunningSync {
     pub context: Arc<SyncContext>,
     pub lanes: Vec<RunningLane>,
     pub search: Option<Search>,
+    pub canary: Option<Canary>,
 }
 
 /// What every lane works with.
@@ -153,10 +155,16 @@ impl RunningSync {
 
     /// Stops all lanes at once. What they have not sent is in their sets.
     pub async fn stop(self) {
+        drop(self.canary);
         if let Some(search) = &self.search {
             search.stop();
         }
         join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
+    }
+
+    fn target_status(&self, lane: &RunningLane) -> TargetStatus {
+        let canary = self.canary.as_ref().and_then(|canary| canary.status(&lane.target.name));
+        TargetStatus { canary, ..lane.shared.status() }
     }
 
     pub fn status(&self) -> SyncStatus {
@@ -165,7 +173,8 @@ impl RunningSync {
             source: self.context.config.source.display().to_string(),
             state: self.context.gate().stopped.map_or(SyncState::Running, SyncState::Stopped),
             search: self.search.as_ref().and_then(Search::status),
-            targets: self.lanes.iter().map(|lane| lane.shared.status()).collect(),
+            canary_trouble: self.canary.as_ref().and_then(Canary::trouble),
+            targets: self.lanes.iter().map(|lane| self.target_status(lane)).collect(),
         }
     }
 }
