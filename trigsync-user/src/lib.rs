@@ -10,6 +10,10 @@ pub mod coalesce;
 pub mod config;
 pub mod control;
 pub mod dispatch;
+/// The readers of bytes from outside, as fuzz targets call them.
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod journal;
 pub mod model;
 pub mod observe;

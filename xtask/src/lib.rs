@@ -9,6 +9,7 @@ pub mod cargo;
 pub mod chaos;
 pub mod demonstration;
 pub mod ebpf;
+pub mod fuzz;
 pub mod interrupt;
 pub mod mirror;
 pub mod packages;

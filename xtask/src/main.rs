@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{cargo, chaos, demonstration, ebpf, packages, privilege, testing, tidy, vm};
+use xtask::{cargo, chaos, demonstration, ebpf, fuzz, packages, privilege, testing, tidy, vm};
 
 /// Builds, shows, tests and measures trigsync.
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Task {
     },
     /// Makes everything go wrong that can, for minutes, and asks whether a change was lost.
     Chaos(chaos::Options),
+    /// Hands random bytes to everything that reads bytes from outside.
+    Fuzz(fuzz::Options),
     /// Boots kernels under qemu and runs the suites in them: capture on every tier and file system.
     Vm(vm::Options),
     /// The house rules: layers, module documentation, size of files, words that must not stay.
@@ -91,6 +93,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Chaos(options) => chaos::chaos(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Vm(options) => vm::vm(&options),
         Task::Tidy => tidy::report(&cargo::workspace_root()),
         Task::Bench { args } => {

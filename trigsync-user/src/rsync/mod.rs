@@ -20,6 +20,9 @@ mod version;
 
 use std::{path::Path, time::Duration};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use verify::fuzz;
+
 pub use answer::{Answer, Stats, Verdict};
 pub use check::Check;
 pub use removals::removal_rules;

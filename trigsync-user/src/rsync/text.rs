@@ -82,10 +82,11 @@ impl Names {
             }
         }
         let Some(message) = line.strip_prefix(b"rsync: ") else { return Vec::new() };
-        if let Some(start) = find(message, b"delete_file: ") {
+        // Not anywhere: a name may hold anything.
+        let said = find(message, b"] ").filter(|_| message.starts_with(b"[")).map_or(message, |end| &message[end + 2..]);
+        if let Some(rest) = said.strip_prefix(b"delete_file: ") {
             // delete_file: unlink(NAME) failed: Permission denied (13)
-            let rest = &message[start..];
-            let name = find(rest, b"(").and_then(|open| Some(&rest[open + 1..rfind(rest, b") failed: ")?]));
+            let name = find(rest, b"(").and_then(|open| rest.get(open + 1..rfind(rest, b") failed: ")?));
             return name.and_then(|name| clean(&unescape(name))).into_iter().collect();
         }
         self.quoted(message).unwrap_or_default()

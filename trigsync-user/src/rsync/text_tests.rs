@@ -105,3 +105,12 @@ proptest::proptest! {
         Names::kept_directory(&line);
     }
 }
+
+#[test]
+fn a_name_that_looks_like_an_error_is_a_name() {
+    let names = names("/srv/www", at("/mnt"));
+    for name in ["delete_file: ) failed: x(", "delete_file: unlink(y) failed: "] {
+        failed(&names, &format!("rsync: [sender] send_files failed to open \"/srv/www/{name}\": Permission denied (13)"), &[name]);
+    }
+    failed(&names, "rsync: delete_file: ) failed: x(1)", &[]);
+}

@@ -110,6 +110,26 @@ fn parse(line: &[u8]) -> Option<Drift> {
     Some(Drift { path: clean(&unescape(name))?, item })
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+/// What rsync may print, whole: its lines as those of a run and of a comparison, its exit code, and its version. No path leads out of the
+/// root, whatever it says.
+pub(crate) fn fuzz(route: &Route<'_>, bytes: &[u8]) {
+    let Some((code, output)) = bytes.split_first() else { return };
+    let is_path = |path: &RelPath| assert!(RelPathBuf::new(path.as_bytes().to_vec()).is_ok(), "{path}");
+    let mut findings = Findings::new(route, None);
+    for line in output.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        if let Some(drift) = parse(line) {
+            is_path(&drift.path);
+        }
+        findings.line(line);
+    }
+    match findings.answer(super::process::Exit::Code(i32::from(*code))).verdict {
+        Verdict::Vanished(paths) | Verdict::Partial { paths, .. } => paths.iter().for_each(|path| is_path(path)),
+        _ => {}
+    }
+    let _ = super::Version::parse(&String::from_utf8_lossy(output));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,6 +87,22 @@ fn turn_round<'a>(names: &[u8], path: &'a mut Vec<u8>) -> Option<&'a RelPath> {
     Some(RelPath::of_names(path))
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+/// Whatever is accepted is a path below a root.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let is_path = |path: &RelPath| assert!(RelPathBuf::new(path.as_bytes().to_vec()).is_ok(), "{path}");
+    if let Ok(change) = record(bytes, &mut Vec::new()) {
+        is_path(change.path);
+    }
+    let mut directory = LostDirectory { slot: 0, reserved: 0, length: 0, path: [0; LONGEST_LOST] };
+    let Some((length, path)) = bytes.split_first_chunk() else { return };
+    directory.length = u32::from_ne_bytes(*length);
+    directory.path.iter_mut().zip(path).for_each(|(to, from)| *to = *from);
+    if let Ok(path) = lost(&directory) {
+        is_path(&path);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};

@@ -27,6 +27,9 @@ mod tellings;
 mod tracefs;
 mod trial;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use decode::fuzz as fuzz_records;
+
 use std::{fmt, io, os::fd::BorrowedFd, time::Duration};
 
 use aya::programs::FExit;

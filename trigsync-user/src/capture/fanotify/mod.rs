@@ -13,6 +13,9 @@ mod record;
 mod resolve;
 mod view;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use record::fuzz as fuzz_records;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,

@@ -117,6 +117,17 @@ fn named(body: &[u8]) -> Result<Named<'_>, Malformed> {
     Ok(Named { dir: Handle { key, fsid: *fsid, kind: i32::from_ne_bytes(*kind), bytes }, name })
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+/// Whatever is accepted has names that stand in a directory.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    for record in records(bytes).flatten() {
+        for named in [record.old, record.new, record.at].into_iter().flatten() {
+            assert!(named.name == b"." || crate::model::is_name(named.name), "{:?}", named.name);
+            assert!(named.dir.bytes.len() <= MAX_HANDLE);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

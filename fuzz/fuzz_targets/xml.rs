@@ -1,0 +1,5 @@
+//! `trigsync::fuzzing::xml`, for libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| trigsync::fuzzing::xml(bytes));
