@@ -36,8 +36,7 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     stages.run("build", || cargo::build_binary("trigsync-user", "trigsync", cargo::Profile::Dev).map(drop));
     stages.run("test", || run_tests(filter, &mut results));
     if filter.is_none() {
-        stages.run("chaos", chaos::for_tests);
-        stages.run("guests", || run_guests(&mut results));
+        stages.run("guests and chaos", || guests_and_chaos(&mut results));
     }
     Ok(stages.close(&results))
 }
@@ -146,6 +145,22 @@ fn run_tests(filter: Option<&str>, results: &mut Results) -> Result<()> {
         bail!("skipped for want of a tool that can be installed: {}", avoidable.join("; "));
     }
     Ok(())
+}
+
+/// Chaos goes by the clock and waits often; guests keep the processors busy. What chaos says is printed when it has ended.
+fn guests_and_chaos(results: &mut Results) -> Result<()> {
+    let (guests, (chaos, said)) = thread::scope(|scope| {
+        let chaos = scope.spawn(|| {
+            let mut said = Vec::new();
+            (chaos::for_tests(&mut said), said)
+        });
+        (run_guests(results), chaos.join().expect("chaos does not panic"))
+    });
+    println!("chaos, beside the guests:\n{}", String::from_utf8_lossy(&said));
+    match (guests, chaos) {
+        (Err(guests), Err(chaos)) => bail!("{guests:#}; {chaos:#}"),
+        (guests, chaos) => guests.and(chaos),
+    }
 }
 
 /// The suites in guests. A machine that cannot run them skips them, but not where everything has to run.
