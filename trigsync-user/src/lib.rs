@@ -15,6 +15,7 @@ pub mod dispatch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod journal;
+mod lock;
 pub mod model;
 pub mod observe;
 pub mod plan;

@@ -50,7 +50,18 @@ impl<'a> Job<'a> {
     /// How the daemon is started, each time.
     pub fn launch(&self) -> Launch<'_> {
         let target = self.target.to_str().expect("the room's path is plain");
-        let mut launch = Launch::flags(&self.room, &self.source, &[target]).and(["--max-delete", "100%", "--backend", self.backend]);
+        self.tier(Launch::flags(&self.room, &self.source, &[target]).and(["--max-delete", "100%"]))
+    }
+
+    /// The same, with further keys of the sync.
+    pub fn launch_with(&self, keys: &str) -> Launch<'_> {
+        let (source, target) = (self.source.display(), self.target.display());
+        self.tier(Launch::config(&self.room, &format!("[[sync]]\nsource = '{source}'\ntargets = ['{target}']\n{keys}")))
+    }
+
+    /// On the tier that was asked for, with what it is to lack.
+    fn tier<'job>(&self, launch: Launch<'job>) -> Launch<'job> {
+        let mut launch = launch.and(["--backend", self.backend]);
         let ring = self.arguments.wish.ring_bytes.map(|bytes| bytes.to_string());
         for (flag, value) in [("--capture-mask", &self.arguments.wish.mask), ("--capture-ring", &ring)] {
             if let Some(value) = value {
@@ -85,6 +96,15 @@ impl<'a> Job<'a> {
         let found = compare::differences(&self.source, &self.target);
         ensure!(found.is_empty(), "{what}: {} differences: {}", found.len(), found[..found.len().min(5)].join("; "));
         entries(&self.source)
+    }
+
+    /// Has the audit compare everything. What is lost fails; that it does not come to an end beside the writers says nothing.
+    pub fn audited(&self, what: &str) -> anyhow::Result<()> {
+        let mut audit = trigsync::command(&self.room);
+        audit.args(["audit", "--timeout", &format!("{}s", ARRIVAL.as_secs())]);
+        let audited = Outcome::of(&mut audit, ARRIVAL + Duration::from_secs(60));
+        ensure!(audited.code != 1, "{what}, changes were lost: {audited}\n{}", self.state_of_the_daemon());
+        Ok(())
     }
 
     /// For a case that failed: what the daemon says of itself, what is under way in each of its threads and children, and its last log lines.

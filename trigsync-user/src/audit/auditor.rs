@@ -128,7 +128,7 @@ impl Auditor {
                 next = match self.go_on(&mut cycle).await {
                     Ok(interval) => begun + interval,
                     Err(error) => {
-                        self.shared.audit_status(|status| status.trouble = Some(error.to_string()));
+                        self.shared.audited().tell(|status| status.trouble = Some(error.to_string()));
                         // It goes on where the last slice ended, which the point says.
                         cycle = None;
                         self.answer(&Err(error));
@@ -175,11 +175,11 @@ impl Auditor {
         self.slice(&slice, &mut running.so_far).await?;
         let after = slice.directories.last().filter(|_| !slice.is_last).cloned();
         let shown = after.as_ref().map(ToString::to_string);
-        self.shared.audit_status(|status| {
+        self.shared.audited().tell(|status| {
             (status.begun_at_ms, status.after) = (milliseconds(running.began), shown);
             status.cycles += u64::from(slice.is_last);
         });
-        self.shared.audit_reached(AuditPoint { began: running.began, after });
+        self.shared.audited().reached(AuditPoint { began: running.began, after });
         if slice.is_last {
             self.answer(&Ok(running.so_far));
         } else {
@@ -190,7 +190,7 @@ impl Auditor {
 
     /// A cycle from where the last one was left, or from the root.
     async fn begin(&self) -> Result<Cycle, AuditError> {
-        let (began, walk) = match self.shared.audit_point() {
+        let (began, walk) = match self.shared.audited().point() {
             Some(AuditPoint { began, after: Some(after) }) => {
                 let walk = self.on_the_source(move |root, config| Walk::after(&after, root, config)).await?;
                 (began, walk)
@@ -240,7 +240,7 @@ impl Auditor {
         so_far.findings += lost.len() as u64;
         so_far.unsettled += unsettled as u64;
         let at_ms = milliseconds(SystemTime::now());
-        self.shared.audit_status(|status| {
+        self.shared.audited().tell(|status| {
             status.names += slice.names;
             status.findings += lost.len() as u64;
             status.unsettled += unsettled as u64;
@@ -264,7 +264,7 @@ impl Auditor {
             let stop = CancellationToken::new();
             let loan = tokio::select! {
                 () = self.context.stopped() => return Err(AuditError::Stopped),
-                loan = self.shared.borrow(patience) => loan,
+                loan = self.shared.loans().borrow(patience) => loan,
             };
             let comparing = self.rsync.compare(&route, checksum, extent, &stop);
             tokio::pin!(comparing);
@@ -306,10 +306,10 @@ async fn wait(context: &SyncContext, shared: &LaneShared, in_a_cycle: bool, next
 
 fn cycle_due_in(config: &AuditConfig, shared: &LaneShared) -> Duration {
     let now = SystemTime::now();
-    let point = shared.audit_point().unwrap_or_else(|| {
+    let point = shared.audited().point().unwrap_or_else(|| {
         // Everything is compared when a target is new: the audit's turn is next time.
         let point = AuditPoint { began: now, after: None };
-        shared.audit_reached(point.clone());
+        shared.audited().reached(point.clone());
         point
     });
     match (point.after, now.duration_since(point.began)) {

@@ -36,7 +36,7 @@ impl Auditor {
             if open.is_empty() {
                 break;
             }
-            let watch = self.shared.watch(open.iter().cloned());
+            let watch = self.shared.audited().watch(open.iter().cloned());
             self.arrival().await?;
             let paths: Vec<&RelPath> = open.iter().map(|path| &**path).collect();
             let again = self.compare(Extent::Names(&paths)).await?;

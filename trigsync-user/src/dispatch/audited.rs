@@ -9,16 +9,16 @@ use std::{
     },
 };
 
-use super::shared::{LaneShared, lock};
 use crate::{
     journal::AuditPoint,
+    lock::lock,
     model::{RelPath, RelPathBuf},
     observe::AuditStatus,
 };
 
 /// The audit's side of a lane.
 #[derive(Debug, Default)]
-pub(super) struct Audited {
+pub struct Audited {
     state: Mutex<State>,
     /// Spares marks a lock while nobody watches.
     is_watched: AtomicBool,
@@ -41,65 +41,63 @@ struct Watched {
 
 /// Watches paths until it is dropped.
 #[derive(Debug)]
-pub struct Watch(Arc<LaneShared>);
+pub struct Watch(Arc<Audited>);
 
 impl Watch {
     /// Those of the paths that a mark since then may have changed something at.
     pub fn touched(&self) -> HashSet<RelPathBuf> {
-        lock(&self.0.audited.watched).touched.clone()
+        lock(&self.0.watched).touched.clone()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.audited.is_watched.store(false, Relaxed);
-        *lock(&self.0.audited.watched) = Watched::default();
-    }
-}
-
-impl LaneShared {
-    /// From now on remembers which of these paths are marked. For one at a time.
-    pub fn watch(self: &Arc<Self>, paths: impl IntoIterator<Item = RelPathBuf>) -> Watch {
-        *lock(&self.audited.watched) = Watched { paths: paths.into_iter().collect(), touched: HashSet::new() };
-        self.audited.is_watched.store(true, Relaxed);
-        Watch(self.clone())
-    }
-
-    /// Where the last daemon's audit was.
-    pub fn resume_audit(&self, point: AuditPoint) {
-        lock(&self.audited.state).point = Some(point);
-    }
-
-    /// How far the audit is; none where there never was one.
-    pub fn audit_point(&self) -> Option<AuditPoint> {
-        lock(&self.audited.state).point.clone()
-    }
-
-    /// The audit has come to here.
-    pub fn audit_reached(&self, point: AuditPoint) {
-        let mut state = lock(&self.audited.state);
-        (state.point, state.unwritten) = (Some(point), true);
-    }
-
-    /// Changes what `status` shows of the audit.
-    pub fn audit_status(&self, change: impl FnOnce(&mut AuditStatus)) {
-        change(&mut lock(&self.audited.state).status);
+        self.0.is_watched.store(false, Relaxed);
+        *lock(&self.0.watched) = Watched::default();
     }
 }
 
 impl Audited {
+    /// From now on remembers which of these paths are marked. For one at a time.
+    pub fn watch(self: &Arc<Self>, paths: impl IntoIterator<Item = RelPathBuf>) -> Watch {
+        *lock(&self.watched) = Watched { paths: paths.into_iter().collect(), touched: HashSet::new() };
+        self.is_watched.store(true, Relaxed);
+        Watch(self.clone())
+    }
+
+    /// Where the last daemon's audit was.
+    pub fn resume(&self, point: AuditPoint) {
+        lock(&self.state).point = Some(point);
+    }
+
+    /// How far it is; none where there never was one.
+    pub fn point(&self) -> Option<AuditPoint> {
+        lock(&self.state).point.clone()
+    }
+
+    /// It has come to here.
+    pub fn reached(&self, point: AuditPoint) {
+        let mut state = lock(&self.state);
+        (state.point, state.unwritten) = (Some(point), true);
+    }
+
+    /// Changes what `status` shows of it.
+    pub fn tell(&self, change: impl FnOnce(&mut AuditStatus)) {
+        change(&mut lock(&self.state).status);
+    }
+
     /// How far it is, where that is not written yet.
-    pub fn unwritten(&self) -> Option<AuditPoint> {
+    pub(super) fn unwritten(&self) -> Option<AuditPoint> {
         let mut state = lock(&self.state);
         if std::mem::take(&mut state.unwritten) { state.point.clone() } else { None }
     }
 
-    pub fn status(&self) -> AuditStatus {
+    pub(super) fn status(&self) -> AuditStatus {
         lock(&self.state).status.clone()
     }
 
     /// A path was marked.
-    pub fn marked(&self, path: &RelPath) {
+    pub(super) fn marked(&self, path: &RelPath) {
         // Marks that are made while the audit begins to watch are of before, for it.
         if self.is_watched.load(Relaxed) {
             lock(&self.watched).marked(path);

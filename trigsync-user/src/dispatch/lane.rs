@@ -18,16 +18,16 @@ use super::{
     aside::Aside,
     cut::Cut,
     job::{JobContext, Outcome, Trouble, carry_out},
-    loan::Loans,
     now,
     overlap::Reach,
-    shared::{LaneShared, lock},
+    shared::LaneShared,
     stamp_to_instant,
     sync::{GateState, SyncContext},
 };
 use crate::{
     coalesce::Taken,
     config::TargetConfig,
+    lock::lock,
     model::{Mark, Ops, RelPathBuf, Scope, Stamp},
     observe::{Doing, HELD_BY_OPERATOR, LaneState},
     plan::{Plan, PlannedRun, RootError, open_same_root, plan},
@@ -165,7 +165,7 @@ impl Lane {
 
     /// Connections that are the lane's own at present.
     fn not_lent(&self) -> usize {
-        self.connections.saturating_sub(self.shared.loans.lent())
+        self.connections.saturating_sub(self.shared.loans().lent())
     }
 
     fn round_is_over(&self) -> bool {
@@ -265,8 +265,8 @@ impl Lane {
 
     /// Lends to whoever has waited for long enough.
     fn lend_first(&self) {
-        if self.may_lend() && self.shared.loans.is_urgent() && self.running.len() < self.not_lent() {
-            Loans::lend(&self.shared);
+        if self.may_lend() && self.shared.loans().is_urgent() && self.running.len() < self.not_lent() {
+            self.shared.loans().lend();
         }
     }
 
@@ -277,15 +277,15 @@ impl Lane {
     /// Lends a connection that is not needed, and wants it back where everything else is in use.
     fn lend(&mut self) {
         if !self.may_lend() {
-            return self.shared.loans.recall();
+            return self.shared.loans().recall();
         }
         let is_due = self.round_is_over() && self.shared.set().due().is_some_and(|due| due <= now());
         let waits = !self.round.is_empty() || !self.bulk.is_empty() || is_due;
         let free = self.not_lent().saturating_sub(self.running.len());
         if waits && free == 0 {
-            self.shared.loans.recall();
-        } else if !waits && free > 0 && self.shared.loans.is_asked_for() {
-            Loans::lend(&self.shared);
+            self.shared.loans().recall();
+        } else if !waits && free > 0 && self.shared.loans().is_asked_for() {
+            self.shared.loans().lend();
         }
     }
 
@@ -419,7 +419,7 @@ impl Lane {
         if let Some(at) = self.retry_at.filter(|at| *at > Instant::now()) {
             return Some(at);
         }
-        if !self.round_is_over() || self.running.len() + self.shared.loans.recalled() >= self.connections {
+        if !self.round_is_over() || self.running.len() + self.shared.loans().recalled() >= self.connections {
             return None;
         }
         let due = self.shared.set().due().map(stamp_to_instant);

@@ -9,14 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::shared::{LaneShared, lock};
+use crate::lock::lock;
 
 /// What a lane has lent; at most one connection.
-#[derive(Debug, Default)]
-pub(super) struct Loans(Mutex<State>);
+#[derive(Debug)]
+pub struct Loans {
+    state: Mutex<State>,
+    /// The lane's.
+    wake: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -42,7 +46,7 @@ struct Lent {
 /// A connection that may be used until it is dropped. It should be, soon after it is called back.
 #[derive(Debug)]
 pub struct Loan {
-    lender: Arc<LaneShared>,
+    lender: Arc<Loans>,
     recall: CancellationToken,
 }
 
@@ -55,66 +59,69 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        lock(&self.lender.loans.0).lent = None;
-        self.lender.wake();
+        lock(&self.lender.state).lent = None;
+        self.lender.wake.notify_one();
     }
 }
 
-impl LaneShared {
+impl Loans {
+    /// Nothing is lent. The lane is told by `wake` of what concerns it.
+    pub(super) fn new(wake: Arc<Notify>) -> Self {
+        Self { state: Mutex::default(), wake }
+    }
+
     /// A connection, as soon as the lane can do without; after `patience`, as soon as one of its runs ends. Asked for by one at a time.
     pub async fn borrow(&self, patience: Duration) -> Loan {
         let urgent_at = Instant::now() + patience;
         loop {
             let (grant, granted) = oneshot::channel();
-            lock(&self.loans.0).asked = Some(Asked { grant, urgent_at });
-            self.wake();
+            lock(&self.state).asked = Some(Asked { grant, urgent_at });
+            self.wake.notify_one();
             // Were there others that ask, they would take turns.
             if let Ok(loan) = granted.await {
                 return loan;
             }
         }
     }
-}
 
-impl Loans {
     /// Whether somebody waits for a connection.
-    pub fn is_asked_for(&self) -> bool {
-        lock(&self.0).asked.as_ref().is_some_and(|asked| !asked.grant.is_closed())
+    pub(super) fn is_asked_for(&self) -> bool {
+        lock(&self.state).asked.as_ref().is_some_and(|asked| !asked.grant.is_closed())
     }
 
     /// Whether somebody has waited for long enough.
-    pub fn is_urgent(&self) -> bool {
-        lock(&self.0).asked.as_ref().is_some_and(|asked| !asked.grant.is_closed() && asked.urgent_at <= Instant::now())
+    pub(super) fn is_urgent(&self) -> bool {
+        lock(&self.state).asked.as_ref().is_some_and(|asked| !asked.grant.is_closed() && asked.urgent_at <= Instant::now())
     }
 
     /// Gives one to whoever has asked.
-    pub fn lend(lender: &Arc<LaneShared>) {
+    pub(super) fn lend(self: &Arc<Self>) {
         let recall = CancellationToken::new();
         let asked = {
-            let mut state = lock(&lender.loans.0);
+            let mut state = lock(&self.state);
             let asked = state.asked.take();
             let firm = asked.as_ref().is_some_and(|asked| asked.urgent_at <= Instant::now());
             state.lent = Some(Lent { recall: recall.clone(), firm });
             asked
         };
-        let loan = Loan { lender: lender.clone(), recall };
+        let loan = Loan { lender: self.clone(), recall };
         // Where nobody waits any more it comes back at once.
         let _ = asked.map(|asked| asked.grant.send(loan));
     }
 
     /// Connections that are lent.
-    pub fn lent(&self) -> usize {
-        usize::from(lock(&self.0).lent.is_some())
+    pub(super) fn lent(&self) -> usize {
+        usize::from(lock(&self.state).lent.is_some())
     }
 
     /// Of these, those that were called back, or cannot be.
-    pub fn recalled(&self) -> usize {
-        usize::from(lock(&self.0).lent.as_ref().is_some_and(|lent| lent.firm || lent.recall.is_cancelled()))
+    pub(super) fn recalled(&self) -> usize {
+        usize::from(lock(&self.state).lent.as_ref().is_some_and(|lent| lent.firm || lent.recall.is_cancelled()))
     }
 
     /// Wants back what is lent.
-    pub fn recall(&self) {
-        if let Some(Lent { recall, firm: false }) = &lock(&self.0).lent {
+    pub(super) fn recall(&self) {
+        if let Some(Lent { recall, firm: false }) = &lock(&self.state).lent {
             recall.cancel();
         }
     }

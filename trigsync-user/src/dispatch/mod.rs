@@ -23,11 +23,11 @@ mod sync;
 
 use std::{sync::OnceLock, time::Instant};
 
-pub use audited::Watch;
+pub use audited::{Audited, Watch};
 pub use cut::Cut;
 pub use full_pass::{FullPass, full_pass};
 pub use lane::Lane;
-pub use loan::Loan;
+pub use loan::{Loan, Loans};
 pub use shared::LaneShared;
 pub use sync::{GateState, SyncContext};
 

@@ -1,7 +1,7 @@
 //! What a lane shares with the rest of the daemon: its dirty set, which capture fills, and its report, which `status` reads.
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -12,6 +12,7 @@ use crate::{
     coalesce::{Changes, DirtySet},
     config::Settle,
     journal::{AuditPoint, Batch, LaneLog},
+    lock::lock,
     model::{Mark, Ops, RelPath, Scope, Stamp},
     observe::{LaneReport, TargetStatus},
 };
@@ -30,9 +31,9 @@ pub struct LaneShared {
     beat: AtomicU64,
     pub(super) flushes: Mutex<Vec<Flush>>,
     orders: Mutex<Orders>,
-    pub(super) loans: Loans,
-    pub(super) audited: Audited,
-    pub(super) wake: Notify,
+    loans: Arc<Loans>,
+    audited: Arc<Audited>,
+    pub(super) wake: Arc<Notify>,
 }
 
 /// What the operator has ordered.
@@ -61,6 +62,7 @@ impl LaneShared {
             set.mark(&mark.path, mark.scope, mark.ops, now());
         }
         set.record_changes();
+        let wake = Arc::new(Notify::new());
         Self {
             set: Mutex::new(set),
             batches: Mutex::default(),
@@ -70,10 +72,20 @@ impl LaneShared {
             beat: AtomicU64::new(now()),
             flushes: Mutex::default(),
             orders: Mutex::default(),
-            loans: Loans::default(),
-            audited: Audited::default(),
-            wake: Notify::new(),
+            loans: Arc::new(Loans::new(wake.clone())),
+            audited: Arc::default(),
+            wake,
         }
+    }
+
+    /// What the lane lends.
+    pub fn loans(&self) -> &Arc<Loans> {
+        &self.loans
+    }
+
+    /// What the audit of the target knows.
+    pub fn audited(&self) -> &Arc<Audited> {
+        &self.audited
     }
 
     /// Marks a path. The lane is told by [`LaneShared::wake`], once for many marks.
@@ -233,18 +245,13 @@ impl LaneLog for LaneShared {
         (self.set().take_changes(), std::mem::take(&mut *lock(&self.batches)))
     }
 
-    fn audited(&self) -> Option<AuditPoint> {
+    fn audit_point(&self) -> Option<AuditPoint> {
         self.audited.unwritten()
     }
 }
 
 /// Ended runs that wait for the journal: the history does without those that come when it cannot keep up.
 const MOST_BATCHES: usize = 1_000;
-
-/// A thread that panicked in the middle of counting has not made the rest useless.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[cfg(test)]
 mod tests {

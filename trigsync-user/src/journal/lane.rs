@@ -35,7 +35,7 @@ pub trait LaneLog: Send + Sync {
     fn take(&self) -> (Changes, Vec<Batch>);
 
     /// How far the audit is, where that has changed since the last call.
-    fn audited(&self) -> Option<AuditPoint> {
+    fn audit_point(&self) -> Option<AuditPoint> {
         None
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
@@ -20,7 +20,7 @@ use super::{
     pending::Pending,
     store::{JournalError, LanePart, Store, understood, uptime},
 };
-use crate::capture::Position;
+use crate::{capture::Position, lock::lock};
 
 /// How long changes gather.
 const PACE: Duration = Duration::from_millis(200);
@@ -266,7 +266,7 @@ impl Writer {
                 lane.pending = Pending::default();
             }
             lane.batches.extend(batches);
-            lane.audited = lane.log.audited().or(lane.audited.take());
+            lane.audited = lane.log.audit_point().or(lane.audited.take());
             let kept = lane.batches.len().saturating_sub(MOST_BATCHES);
             lane.batches.drain(..kept);
         }
@@ -330,10 +330,6 @@ impl Writer {
 
 /// Batches that wait to be written.
 const MOST_BATCHES: usize = 1_000;
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[cfg(test)]
 #[path = "model_tests.rs"]

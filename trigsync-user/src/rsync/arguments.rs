@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Compare, Deletions, Missing, Route, Run, Version, Work, fetch::LARGEST};
+use super::{Compare, Deletions, Missing, Route, Run, Version, Work};
 use crate::config::{TargetAddress, TargetConfig};
 
 /// How long a connection may take to come about, over ssh and to an rsync daemon.
@@ -66,11 +66,11 @@ pub(super) fn look_back(version: Version, route: &Route<'_>, name: &str, format:
     Ok(arguments)
 }
 
-/// One file that stands right in the target's root, into a directory here. Its attributes stay behind.
-pub(super) fn fetching(version: Version, route: &Route<'_>, name: &str, into: &Path) -> Result<Vec<OsString>, Unspeakable> {
+/// One file of at most so many bytes that stands right in the target's root, into a directory here. Its attributes stay behind.
+pub(super) fn fetching(version: Version, route: &Route<'_>, name: &str, largest: u64, into: &Path) -> Result<Vec<OsString>, Unspeakable> {
     let mut options = Options(Vec::new());
     options.push("--ignore-times");
-    options.push(&format!("--max-size={LARGEST}"));
+    options.push(&format!("--max-size={largest}"));
     let way = route.target.options.iter().filter(|option| leads_there(option)).cloned().collect();
     let target = TargetConfig { options: way, ..route.target.clone() };
     let mut arguments = options.finish(version, &Route { target: &target, ..*route }, false)?;

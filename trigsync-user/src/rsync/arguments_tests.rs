@@ -163,7 +163,7 @@ fn a_fetch_goes_the_other_way_and_takes_only_options_that_lead_there() {
     let fetched = |target: &TargetConfig| -> Vec<String> {
         let filter = Filter::new(&["*.tmp".into()]).unwrap();
         let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: false, target };
-        let arguments = fetching(NOW, &route, ".file", Path::new("/var/lib/x")).unwrap();
+        let arguments = fetching(NOW, &route, ".file", 4096, Path::new("/var/lib/x")).unwrap();
         arguments.into_iter().map(|argument| argument.into_string().unwrap()).collect()
     };
     let mut backup = daemon("backup", "sub");

@@ -22,7 +22,7 @@ impl Rsync {
     /// The content of `name` at the target, `None` where it is not there. `into` is a directory of the caller's own, for nothing else. An `Err`
     /// is the answer of an rsync that could not ask.
     pub async fn fetch(&self, route: &Route<'_>, name: &str, into: &Path, stop: &CancellationToken) -> Result<Option<Vec<u8>>, Answer> {
-        let arguments = fetching(self.version(), route, name, into).map_err(Answer::hold)?;
+        let arguments = fetching(self.version(), route, name, LARGEST, into).map_err(Answer::hold)?;
         let here = into.join(name);
         remove(&here).map_err(|error| own(into, &error))?;
         debug!(target: "trigsync::rsync", command = %for_people(self.binary(), &arguments), "starting");

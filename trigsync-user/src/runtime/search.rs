@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::fan_out::everything;
 use crate::{
     dispatch::{LaneShared, SyncContext},
+    lock::lock,
     model::Mark,
     observe::SearchStatus,
     plan::open_same_root,
@@ -95,7 +96,7 @@ fn look(
     let waiting = Mutex::new(Vec::with_capacity(AT_ONCE));
     let hand_on = |marks: Vec<Mark>| lanes.iter().for_each(|lane| lane.mark_all(marks.iter().cloned()));
     let found = |mark| {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&waiting);
         waiting.push(mark);
         if waiting.len() == AT_ONCE {
             hand_on(std::mem::take(&mut *waiting));

@@ -73,7 +73,7 @@ impl RunningLane {
         let marks = left.into_iter().flat_map(LaneLeft::marks);
         let shared = LaneShared::new(config.settle, target.name.clone(), target.address.to_string(), marks);
         if let Some(point) = left.and_then(|left| left.audit.clone()) {
-            shared.resume_audit(point);
+            shared.audited().resume(point);
         }
         if left.is_some_and(|left| left.is_held) {
             shared.hold();

@@ -16,7 +16,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -33,6 +33,7 @@ use super::sync::RunningLane;
 use crate::{
     config::{CANARY, TargetConfig},
     dispatch::{LaneShared, SyncContext, now},
+    lock::lock,
     observe::{CanaryNews, CanaryReport, CanaryStatus, LaneState},
     rsync::{Route, Rsync},
 };
@@ -51,10 +52,6 @@ pub(in crate::runtime) struct Canary {
 }
 
 type Shared<T> = Arc<Mutex<T>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Takes away what fetches of an earlier daemon left.
 pub(in crate::runtime) fn clear(state_dir: &Path) {
