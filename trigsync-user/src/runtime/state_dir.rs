@@ -7,9 +7,17 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+/// A lock may outlive its daemon for so long: a child that was just made, and is not rsync yet, has its descriptors.
+const OUTLIVES: Duration = Duration::from_secs(2);
 
 /// What a group gets that may pass: entering, not listing.
 const PASS: u32 = 0o010;
@@ -53,10 +61,16 @@ impl StateDir {
             Ok(file)
         };
         let file = open().map_err(|source| StateDirError::Unusable { path: path.clone(), source })?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { path, _lock: lock }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateDirError::Taken { path }),
-            Err((_, errno)) => Err(StateDirError::Unusable { path, source: errno.into() }),
+        let until = Instant::now() + OUTLIVES;
+        let mut file = file;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { path, _lock: lock }),
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < until => file,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(StateDirError::Taken { path }),
+                Err((_, errno)) => return Err(StateDirError::Unusable { path, source: errno.into() }),
+            };
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
