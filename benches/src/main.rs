@@ -5,6 +5,7 @@
 //! - Needs root, and the disk and inodes for the trees that it makes; removes them again, on Ctrl-C too.
 
 mod burst;
+mod flood;
 mod idle;
 mod machine;
 mod memory;
@@ -50,6 +51,15 @@ struct Options {
     /// How long the idle daemon is watched.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Changes of a flood, some nine of twenty of them deletions.
+    #[arg(long, default_value_t = 1_000_000)]
+    flood_changes: u64,
+    /// The daemon's `memory` in a flood, in bytes.
+    #[arg(long, default_value_t = 512 << 20)]
+    flood_memory: u64,
+    /// Targets that are dead in a flood.
+    #[arg(long, default_value_t = 1)]
+    flood_targets: u64,
     /// Where the trees are made. A temporary directory on a file system that fanotify can watch where it is not given.
     #[arg(long)]
     place: Option<PathBuf>,
@@ -70,6 +80,8 @@ enum Scenario {
     BurstDaemon,
     /// A catch-up scan over a quiet tree, beside one `rsync -a --delete` over it.
     Scan,
+    /// Memory while changes flood a daemon whose targets are dead; an error where it exceeds the bound.
+    Flood,
 }
 
 impl Options {
@@ -94,6 +106,8 @@ struct Report {
     bursts: Vec<burst::Burst>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scan: Option<scan::Comparison>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flood: Option<flood::Flood>,
 }
 
 fn main() -> ExitCode {
@@ -135,6 +149,12 @@ fn measure(options: &Options) -> Result<()> {
                 let scan = scan::measure(place.path(), options.scan_files, options.repetitions)?;
                 println!("{scan}");
                 report.scan = Some(scan);
+            }
+            Scenario::Flood => {
+                let size = flood::Size { changes: options.flood_changes, bound: options.flood_memory, targets: options.flood_targets };
+                let flood = flood::measure(&options.trigsync, place.path(), size)?;
+                println!("{flood}");
+                report.flood = Some(flood);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What `/proc` tells about one process: processor time, voluntary context switches, resident memory.
+//! What `/proc` tells about one process: processor time, voluntary context switches, resident memory. And of the kernel, its small allocations.
 
 use std::fs;
 
@@ -44,6 +44,20 @@ pub(crate) fn resident(pid: u32) -> Result<Resident> {
     Ok(Resident { now: kilobytes("VmRSS")? * 1024, highest: kilobytes("VmHWM")? * 1024 })
 }
 
+/// Bytes in the kernel's small allocations of no kind of their own, and in those of fanotify; none where that cannot be read.
+pub(crate) fn kernel_small() -> Option<u64> {
+    Some(small_allocations(&fs::read_to_string("/proc/slabinfo").ok()?))
+}
+
+/// The third field is how many objects there is room for, the fourth how large each is.
+fn small_allocations(slabinfo: &str) -> u64 {
+    let bytes = slabinfo.lines().filter(|line| line.starts_with("kmalloc") || line.starts_with("fanotify")).filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(2).map(str::parse::<u64>);
+        Some(fields.next()?.ok()? * fields.next()?.ok()?)
+    });
+    bytes.sum()
+}
+
 fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading {path}: the daemon has ended"))
 }
@@ -71,6 +85,13 @@ mod tests {
         assert_eq!(field(status, "VmRSS"), Some(1024));
         assert_eq!(field(status, "voluntary_ctxt_switches"), Some(9));
         assert_eq!(field(status, "VmSwap"), None);
+    }
+
+    #[test]
+    fn small_allocations_are_summed() {
+        let slabinfo =
+            "slabinfo - version: 2.1\nkmalloc-cg-128  288 300 128 32 1 : tunables 0\nfanotify_mark 1 2 50 1\next4_inode 9 9 9 9\n";
+        assert_eq!(small_allocations(slabinfo), 300 * 128 + 2 * 50);
     }
 
     #[test]

@@ -221,8 +221,6 @@ fn what_is_held_is_sent_when_it_is_released_also_by_a_next_daemon() {
     mirror.until("it is held after a reload", Duration::from_secs(10), |status| {
         (status.0["syncs"][0]["targets"][0]["state"] == "held").then_some(())
     });
-    // A visit of the journal.
-    std::thread::sleep(Duration::from_secs(1));
     mirror.kill9();
     let mirror = launch.start();
     mirror.until("it is held after a kill", Duration::from_secs(10), |status| {

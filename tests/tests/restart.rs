@@ -168,3 +168,30 @@ fn the_history_is_there_with_and_without_a_daemon() {
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().expect("a batch")).expect("JSON");
     assert_eq!(first["arrived"], 1);
 }
+
+#[test]
+fn a_hold_and_a_release_are_known_to_the_next_daemon_as_soon_as_they_are_answered() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    let launch = Launch::flags(&room, &source, &[plain(&target)]).and(ENDS_WITH_IT);
+    let mut mirror = launch.start();
+    mirror.flush();
+    for round in 0..3 {
+        mirror.ask(&["hold"]).expect(0);
+        mirror.kill9();
+        fs::write(source.join("meanwhile"), round.to_string()).expect("the source");
+        mirror = launch.start();
+        let status = mirror.status();
+        assert_eq!(status.0["syncs"][0]["targets"][0]["state"], "held", "{:#}", status.0);
+        mirror.ask(&["release"]).expect(0);
+        mirror.kill9();
+        mirror = launch.start();
+        let status = mirror.status();
+        assert_ne!(status.0["syncs"][0]["targets"][0]["state"], "held", "{:#}", status.0);
+        mirror.flush();
+        compare::assert_equal(&source, &target);
+    }
+}

@@ -58,6 +58,9 @@ pub struct Target {
     pub pending: u64,
     /// Marks on their way.
     pub in_flight: u64,
+    /// Directories that took the place of what was marked in them.
+    #[serde(default)]
+    pub degraded: u64,
     /// Whether a full pass is running.
     pub full_pass: bool,
     /// Marks that arrived.

@@ -42,11 +42,12 @@ pub struct Changes {
 }
 
 /// Writes changes down. Costs nothing until it is switched on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recorder {
     on: bool,
     changes: Changes,
     bytes: usize,
+    most: usize,
     /// Nothing was recorded since the last `Cleared`.
     clear: bool,
 }
@@ -54,7 +55,18 @@ pub(super) struct Recorder {
 /// What is kept between two visits of whoever takes it. A million marks a second fill it in a third of one.
 const MOST_BYTES: usize = 32 << 20;
 
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { on: false, changes: Changes::default(), bytes: 0, most: MOST_BYTES, clear: false }
+    }
+}
+
 impl Recorder {
+    /// Keeps no more than so many bytes from now on.
+    pub fn bound(&mut self, bytes: usize) {
+        self.most = bytes.min(MOST_BYTES);
+    }
+
     pub fn switch_on(&mut self) {
         self.on = true;
     }
@@ -96,7 +108,7 @@ impl Recorder {
         let (Change::Marked { path, .. } | Change::Absorbed { path } | Change::Settled { path, .. }) = &change else { return };
         self.bytes += path.as_bytes().len() + size_of::<Change>();
         self.changes.list.push(change);
-        if self.bytes > MOST_BYTES {
+        if self.bytes > self.most {
             self.changes = Changes { list: Vec::new(), overflowed: true };
         }
     }

@@ -104,6 +104,12 @@ impl DirtySet {
     /// Holds no more than so many bytes from now on, about: a set that would grow beyond puts directories in place of what is marked in them.
     pub fn bound(&mut self, bytes: usize) {
         self.most = (bytes / NODE).max(1);
+        self.recorder.bound(bytes / OF_CHANGES);
+    }
+
+    /// How many marks may be out of the set at once: with what is made of them, one takes several times what it takes here.
+    pub fn most_out(&self) -> usize {
+        (self.most / OUT).max(1)
     }
 
     /// How many directories were put in place of what was marked in them.
@@ -345,6 +351,10 @@ impl DirtySet {
 
 /// Bytes that a node takes with its name and its places in the tables, a long name included: a million nodes were seen to take 170 MB.
 const NODE: usize = 200;
+
+/// A set of so many times the bytes may be recorded at once, and of so many times the marks be out.
+const OF_CHANGES: usize = 16;
+const OUT: usize = 16;
 
 /// Where a path stands in the set.
 enum Place {

@@ -206,7 +206,6 @@ impl Lane {
 
     fn start_round(&mut self) {
         let retried = self.aside.due(Some(Instant::now()));
-        let limit = self.context.sync.config.batch.paths;
         let mut batch = {
             let mut set = self.shared.set();
             set.put_back(retried);
@@ -214,6 +213,7 @@ impl Lane {
             if !hurried && set.due().is_none_or(|due| due > now()) {
                 return;
             }
+            let limit = self.context.sync.config.batch.paths.min(set.most_out());
             set.cut(now(), limit, self.hurry)
         };
         batch.retain(|taken| {

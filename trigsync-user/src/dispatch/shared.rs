@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use tokio::sync::{Notify, oneshot};
@@ -29,6 +29,8 @@ pub struct LaneShared {
     searching: AtomicU64,
     /// When the lane's loop turned last.
     beat: AtomicU64,
+    /// Bytes that marks may take.
+    bound: AtomicUsize,
     pub(super) flushes: Mutex<Vec<Flush>>,
     orders: Mutex<Orders>,
     loans: Arc<Loans>,
@@ -70,6 +72,7 @@ impl LaneShared {
             changes: AtomicU64::new(0),
             searching: AtomicU64::new(0),
             beat: AtomicU64::new(now()),
+            bound: AtomicUsize::new(usize::MAX),
             flushes: Mutex::default(),
             orders: Mutex::default(),
             loans: Arc::new(Loans::new(wake.clone())),
@@ -166,6 +169,7 @@ impl LaneShared {
     /// Holds marks in about so many bytes from now on.
     pub fn bound(&self, bytes: usize) {
         self.set().bound(bytes);
+        self.bound.store(bytes, Relaxed);
     }
 
     /// Sends nothing until [`release`](Self::release); changes go on folding. Whoever waits for a flush is let go.
@@ -248,10 +252,17 @@ impl LaneLog for LaneShared {
     fn audit_point(&self) -> Option<AuditPoint> {
         self.audited.unwritten()
     }
+
+    fn bound(&self) -> usize {
+        self.bound.load(Relaxed) / UNWRITTEN
+    }
 }
 
 /// Ended runs that wait for the journal: the history does without those that come when it cannot keep up.
 const MOST_BATCHES: usize = 1_000;
+
+/// Marks of so many times the bytes may wait for a journal that cannot be written.
+const UNWRITTEN: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -38,6 +38,11 @@ pub trait LaneLog: Send + Sync {
     fn audit_point(&self) -> Option<AuditPoint> {
         None
     }
+
+    /// Bytes that what was taken may take up while it cannot be written.
+    fn bound(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// How far the audit of a target is.

@@ -23,4 +23,4 @@ pub use history::{Arrival, Entry, History, Question};
 pub use lane::{AuditPoint, Entered, LaneKey, LaneLog, Reached};
 pub use left::{LaneLeft, Left, Passed};
 pub use store::{JournalError, NAME, Store};
-pub use writer::{Journal, Note};
+pub use writer::{Journal, Note, Noting};

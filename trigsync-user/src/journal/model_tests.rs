@@ -73,6 +73,7 @@ fn writer(store: Store, log: Arc<Log>) -> Writer {
         written: Reached::default(),
         written_at: Instant::now(),
         trouble: Arc::default(),
+        orders: Vec::new(),
     }
 }
 

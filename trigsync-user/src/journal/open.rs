@@ -15,7 +15,7 @@ use super::{
     lane::AuditPoint,
     left::{LaneLeft, Left, Passed},
     schema::{APPLICATION, MIGRATIONS},
-    store::{JournalError, NAME, Store, boot_id, moment, nanoseconds, scope, understood, uptime},
+    store::{IN_MEMORY, JournalError, NAME, Store, boot_id, moment, nanoseconds, scope, understood, uptime},
 };
 use crate::{capture::Position, model::RelPathBuf};
 
@@ -40,7 +40,7 @@ impl Store {
     pub(super) fn in_memory() -> rusqlite::Result<Self> {
         let mut connection = Connection::open_in_memory()?;
         MIGRATIONS.to_latest(&mut connection).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        Ok(Self { connection, path: PathBuf::from(":memory:"), base: 0, paths: 0 })
+        Ok(Self { connection, path: PathBuf::from(IN_MEMORY), base: 0, paths: 0 })
     }
 
     /// For asking only, beside a daemon or without one.

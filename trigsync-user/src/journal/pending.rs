@@ -16,6 +16,9 @@ pub(super) struct Row {
     pub since: Option<Stamp>,
 }
 
+/// Bytes that the rows of a path take, with a path of usual length.
+const ROW: usize = 256;
+
 /// Everything that is to be done to the rows of a lane: first `cleared`, then `absorbed`, then `rows`.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -38,8 +41,18 @@ impl Pending {
         *self = Self { cleared: true, complete: self.complete, ..Self::default() };
     }
 
-    /// Takes in what happened next.
-    pub fn fold(&mut self, changes: Changes) {
+    /// Takes in what happened next. What waits for longer than to the next visit takes no more than about `most` bytes: beyond, that there is
+    /// more is all that is known of it.
+    pub fn fold(&mut self, changes: Changes, most: usize) {
+        let waits = !self.is_empty();
+        self.take_in(changes);
+        if waits && (self.rows.len() + self.absorbed.len()).saturating_mul(ROW) > most {
+            self.clear();
+            self.complete = Some(false);
+        }
+    }
+
+    fn take_in(&mut self, changes: Changes) {
         if changes.overflowed {
             self.clear();
             self.complete = Some(false);

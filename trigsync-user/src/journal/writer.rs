@@ -2,6 +2,7 @@
 //!
 //! - How far capture was read is asked *before* the lanes are: what came until then is in their changes.
 //! - Where the file cannot be written, nothing is forgotten: changes go on folding, and are written when there is room again.
+//! - An order of the operator is written at once, and who gave it hears when it is in the file.
 
 use std::{
     path::Path,
@@ -12,6 +13,8 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
+
+use tokio::sync::oneshot;
 
 use super::{
     batch::Batch,
@@ -43,7 +46,7 @@ pub struct Journal {
 enum Command {
     Enter(Entered, Arc<dyn LaneLog>),
     Searched(LaneKey),
-    Held(LaneKey, bool),
+    Held(LaneKey, bool, oneshot::Sender<Result<(), String>>),
     Leave(LaneKey),
     Hold,
     GoOn,
@@ -61,6 +64,17 @@ impl std::fmt::Debug for Command {
             Self::GoOn => "GoOn",
             Self::Finish(..) => "Finish",
         })
+    }
+}
+
+/// An order that is to outlive the daemon. It is written whether or not anybody waits for it.
+#[derive(Debug)]
+pub struct Noting(oneshot::Receiver<Result<(), String>>);
+
+impl Noting {
+    /// Ends when it is in the file, or with the reason why it cannot be written now; it is tried again then.
+    pub async fn noted(self) -> Result<(), String> {
+        self.0.await.unwrap_or_else(|_| Err("the daemon is ending".to_owned()))
     }
 }
 
@@ -107,6 +121,7 @@ impl Journal {
             written: Reached::default(),
             written_at: Instant::now(),
             trouble: trouble.clone(),
+            orders: Vec::new(),
         };
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&received));
         let thread = thread.map_err(|error| understood(state_dir, rusqlite::Error::ToSqlConversionFailure(error.into())))?;
@@ -133,8 +148,10 @@ impl Journal {
     }
 
     /// The operator holds a lane, or no longer does.
-    pub fn held(&self, key: LaneKey, held: bool) {
-        self.tell(Command::Held(key, held));
+    pub fn held(&self, key: LaneKey, held: bool) -> Noting {
+        let (noted, noting) = oneshot::channel();
+        self.tell(Command::Held(key, held, noted));
+        Noting(noting)
     }
 
     /// Forgets a lane.
@@ -186,6 +203,19 @@ struct Lane {
     batches: Vec<Batch>,
 }
 
+impl Lane {
+    /// The history does without the oldest batches where too many wait to be written.
+    fn forget_batches(&mut self) {
+        let mut paths = 0;
+        let fits = |batch: &&Batch| {
+            paths += batch.paths.len();
+            paths <= MOST_PATHS
+        };
+        let kept = self.batches.iter().rev().take(MOST_BATCHES).take_while(fits).count();
+        self.batches.drain(..self.batches.len() - kept);
+    }
+}
+
 struct Writer {
     store: Store,
     lanes: Vec<Lane>,
@@ -195,6 +225,8 @@ struct Writer {
     written: Reached,
     written_at: Instant,
     trouble: Arc<Mutex<Option<String>>>,
+    /// Who waits until an order of theirs is in the file.
+    orders: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Writer {
@@ -209,12 +241,18 @@ impl Writer {
                     let _ = answer.send(result);
                     return;
                 }
-                Ok(command) => self.obey(command),
+                Ok(command) => {
+                    self.obey(command);
+                    if !self.orders.is_empty() {
+                        next = Instant::now();
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let result = self.write();
                     pace = if result.is_ok() { PACE } else { PAUSE };
                     next = Instant::now() + pace;
                     self.tell(result);
+                    self.let_go();
                 }
                 // The daemon has ended without a word: as after a crash.
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -236,8 +274,9 @@ impl Writer {
                 // What was found is in the log, and is taken from there before this is written.
                 self.lanes.iter_mut().filter(|lane| is(&lane.key, &key)).for_each(|lane| lane.searched = true);
             }
-            Command::Held(key, held) => {
+            Command::Held(key, held, noted) => {
                 self.lanes.iter_mut().filter(|lane| is(&lane.key, &key)).for_each(|lane| lane.held = Some(held));
+                self.orders.push(noted);
             }
             Command::Leave(key) => {
                 self.lanes.retain(|lane| !is(&lane.key, &key));
@@ -261,14 +300,13 @@ impl Writer {
         let reached = lock(&self.reached).clone();
         for lane in &mut self.lanes {
             let (changes, batches) = lane.log.take();
-            lane.pending.fold(changes);
+            lane.pending.fold(changes, lane.log.bound());
             if crate::sabotage::asks_for("journal-skipped") {
                 lane.pending = Pending::default();
             }
             lane.batches.extend(batches);
             lane.audited = lane.log.audit_point().or(lane.audited.take());
-            let kept = lane.batches.len().saturating_sub(MOST_BATCHES);
-            lane.batches.drain(..kept);
+            lane.forget_batches();
         }
         let moved = reached.position != self.written.position || self.written_at.elapsed() >= IDLE && reached != self.written;
         let reached = Some(&reached).filter(|_| self.held == 0);
@@ -307,6 +345,14 @@ impl Writer {
         Ok(())
     }
 
+    /// After an attempt to write: whoever gave an order hears what became of it.
+    fn let_go(&mut self) {
+        // A journal that is kept in memory only has its trouble all the time.
+        let result = lock(&self.trouble).clone().map_or(Ok(()), Err);
+        // Whoever asked may have gone.
+        self.orders.drain(..).for_each(|noted| drop(noted.send(result.clone())));
+    }
+
     fn tell(&self, result: rusqlite::Result<()>) {
         let mut trouble = lock(&self.trouble);
         match result {
@@ -328,8 +374,9 @@ impl Writer {
     }
 }
 
-/// Batches that wait to be written.
+/// Batches that wait to be written, and paths in them.
 const MOST_BATCHES: usize = 1_000;
+const MOST_PATHS: usize = 20_000;
 
 #[cfg(test)]
 #[path = "model_tests.rs"]

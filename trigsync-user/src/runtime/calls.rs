@@ -14,6 +14,7 @@ use crate::{
     capture::Capture,
     control::{AuditedTarget, Call, Request, Response, Which},
     dispatch::{LaneShared, SyncContext},
+    journal::Noting,
     model::{Mark, Ops, RelPathBuf, Scope},
     observe::{CaptureStatus, LaneState, Status, SyncState, SyncStatus},
 };
@@ -24,8 +25,14 @@ impl Daemon {
         let response = match call.request {
             Request::Status => Response::Status { status: Box::new(self.status()) },
             Request::Config => Response::Config { config: Box::new(self.raw.clone()) },
-            Request::Release(which) => self.release_all(&which).await,
-            Request::Hold(which) => self.hold(&which),
+            Request::Release(which) => {
+                self.release_all(&which, call.answer).await;
+                return None;
+            }
+            Request::Hold(which) => {
+                self.hold(&which, call.answer);
+                return None;
+            }
             Request::Retry(which) => self.retry(&which),
             Request::Mark { sync, target, paths } => self.mark(&Which { sync: Some(sync), target: Some(target) }, paths),
             Request::Flush { timeout_ms } => {
@@ -38,8 +45,7 @@ impl Daemon {
             }
             Request::Stop => return Some(call.answer),
         };
-        // The client may have gone.
-        let _ = call.answer.send(response);
+        say(call.answer, response);
         None
     }
 
@@ -95,42 +101,42 @@ impl Daemon {
         }
     }
 
-    async fn release_all(&self, which: &Which) -> Response {
+    async fn release_all(&self, which: &Which, answer: oneshot::Sender<Response>) {
         let lanes = match self.lanes_of(which) {
             Ok(lanes) => lanes,
-            Err(response) => return response,
+            Err(response) => return say(answer, response),
         };
-        let mut names = Vec::new();
+        let (mut names, mut notings) = (Vec::new(), Vec::new());
         let mut last = None;
         for (sync, lane) in lanes {
             // Once for each sync, and not where only a target was named.
             if which.target.is_none() && last.replace(sync.id) != Some(sync.id) && sync.context.gate().stopped.is_some() {
                 if let Err(error) = self.release(sync).await {
-                    return Response::Error { message: format!("sync {} stays stopped: {error}", sync.context.config.name) };
+                    return say(answer, Response::Error { message: format!("sync {} stays stopped: {error}", sync.context.config.name) });
                 }
                 names.push(sync.context.config.name.clone());
             }
             if lane.shared.release() {
-                self.journal.held(sync.key_of(lane), false);
+                notings.push(self.journal.held(sync.key_of(lane), false));
                 names.push(lane.target.name.clone());
             }
         }
-        Response::Done { names }
+        done_when_noted(names, notings, answer);
     }
 
-    fn hold(&self, which: &Which) -> Response {
-        match self.lanes_of(which) {
-            Ok(lanes) => {
-                let fresh: Vec<_> = lanes.into_iter().filter(|(_, lane)| !lane.shared.is_held()).collect();
-                for (sync, lane) in &fresh {
-                    tracing::info!("{}: {}: held by the operator", sync.context.config.name, lane.target.name);
-                    lane.shared.hold();
-                    self.journal.held(sync.key_of(lane), true);
-                }
-                Response::Done { names: fresh.iter().map(|(_, lane)| lane.target.name.clone()).collect() }
-            }
-            Err(response) => response,
+    fn hold(&self, which: &Which, answer: oneshot::Sender<Response>) {
+        let lanes = match self.lanes_of(which) {
+            Ok(lanes) => lanes,
+            Err(response) => return say(answer, response),
+        };
+        let (mut names, mut notings) = (Vec::new(), Vec::new());
+        for (sync, lane) in lanes.into_iter().filter(|(_, lane)| !lane.shared.is_held()) {
+            tracing::info!("{}: {}: held by the operator", sync.context.config.name, lane.target.name);
+            lane.shared.hold();
+            notings.push(self.journal.held(sync.key_of(lane), true));
+            names.push(lane.target.name.clone());
         }
+        done_when_noted(names, notings, answer);
     }
 
     fn retry(&self, which: &Which) -> Response {
@@ -159,11 +165,7 @@ impl Daemon {
     fn audit(&self, which: &Which, limit: Duration, answer: oneshot::Sender<Response>) {
         let lanes = match self.lanes_of(which) {
             Ok(lanes) => lanes,
-            Err(response) => {
-                // The client may have gone.
-                let _ = answer.send(response);
-                return;
-            }
+            Err(response) => return say(answer, response),
         };
         let orders = lanes.into_iter().map(|(sync, lane)| {
             let (sync, target, orders) = (sync.context.config.name.clone(), lane.target.name.clone(), lane.audit.clone());
@@ -185,8 +187,7 @@ impl Daemon {
         });
         let orders = join_all(orders.collect::<Vec<_>>());
         tokio::spawn(async move {
-            // The client may have gone.
-            let _ = answer.send(Response::Audited { targets: orders.await });
+            say(answer, Response::Audited { targets: orders.await });
         });
     }
 
@@ -195,9 +196,7 @@ impl Daemon {
         if !self.broken.is_empty() {
             // Nothing of these will ever arrive.
             let targets = self.broken.iter().map(|(config, error)| format!("{}: does not run: {error}", config.name)).collect();
-            // The client may have gone.
-            let _ = answer.send(Response::Behind { targets });
-            return;
+            return say(answer, Response::Behind { targets });
         }
         let capture = self.capture.clone();
         let lanes: Vec<_> =
@@ -208,10 +207,31 @@ impl Daemon {
                 Ok(Ok(false)) | Err(_) => Response::Behind { targets: lanes.iter().filter_map(behind).collect() },
                 Ok(Err(message)) => Response::Error { message },
             };
-            // The client may have gone.
-            let _ = answer.send(response);
+            say(answer, response);
         });
     }
+}
+
+fn say(answer: oneshot::Sender<Response>, response: Response) {
+    // The client may have gone.
+    let _ = answer.send(response);
+}
+
+/// Answers when a daemon that is killed now would leave it to the next one; other requests are answered meanwhile.
+fn done_when_noted(names: Vec<String>, notings: Vec<Noting>, answer: oneshot::Sender<Response>) {
+    tokio::spawn(async move {
+        let noted = try_join_all(notings.into_iter().map(Noting::noted)).await;
+        let message = |error: String| {
+            format!("done for {}, but a next daemon may not know of it: the journal cannot be written now ({error})", names.join(", "))
+        };
+        say(
+            answer,
+            match noted {
+                Ok(_) => Response::Done { names },
+                Err(error) => Response::Error { message: message(error) + "; mend the state directory, and it is written by itself" },
+            },
+        );
+    });
 }
 
 /// A lane and the sync that it belongs to.

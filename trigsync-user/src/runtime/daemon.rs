@@ -358,7 +358,8 @@ impl Daemon {
         }
         for lane in sync.lanes.iter().filter(|lane| held.contains(&lane.target.name) && !lane.shared.is_held()) {
             lane.shared.hold();
-            self.journal.held(sync.key_of(lane), true);
+            // Nobody waits for a reload.
+            drop(self.journal.held(sync.key_of(lane), true));
         }
         Ok(sync)
     }

@@ -109,3 +109,127 @@ fn tell(state: &[NotifyState<'_>]) {
         tracing::debug!("the service manager does not listen: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        os::fd::{AsFd, BorrowedFd},
+        path::Path,
+        thread,
+    };
+
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    use tokio::runtime::{Handle, Runtime};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        capture::{CaptureError, Continuity, Event, Sink, Source, Tier, WatchedRoot},
+        config::{Overrides, RawConfig},
+        dispatch::{Cut, Lane, SyncContext},
+        model::RootId,
+        plan::open_root,
+        rsync::Rsync,
+    };
+
+    /// Tells of nothing.
+    struct Quiet(EventFd);
+
+    impl Source for Quiet {
+        fn tier(&self) -> Tier {
+            Tier::Fanotify
+        }
+
+        fn add_root(&mut self, _: RootId, _: &WatchedRoot) -> Result<Continuity, CaptureError> {
+            Ok(Continuity::Began)
+        }
+
+        fn remove_root(&mut self, _: RootId) {}
+
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        fn cut(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn barrier(&mut self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn read(&mut self, _: &mut dyn Sink) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn check_roots(&mut self, _: &mut dyn Sink) {}
+    }
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn event(&mut self, _: Event<'_>) {}
+
+        fn delivered(&mut self) {}
+    }
+
+    /// A lane that runs in `runtime`, to a target in `room`.
+    fn lane(room: &Path, name: &str, rsync: &Rsync, capture: &Arc<Capture>, runtime: &Handle) -> (String, Arc<LaneShared>) {
+        let source = room.join("source");
+        let raw = RawConfig::from_flags(&source, &[room.join(name).display().to_string()]).unwrap();
+        let sync = raw.resolve(&Overrides::default(), &room.join("state")).unwrap().syncs.remove(0);
+        let (settle, target) = (sync.settle, sync.targets[0].clone());
+        let shared = Arc::new(LaneShared::new(settle, name.to_owned(), name.to_owned(), []));
+        let context = Arc::new(SyncContext::new(Arc::new(sync), open_root(&source).unwrap().1));
+        let lane = Lane::new(shared.clone(), context, target, rsync.clone(), Cut::of(capture));
+        runtime.spawn(lane.run(CancellationToken::new(), Duration::ZERO));
+        (name.to_owned(), shared)
+    }
+
+    #[test]
+    fn a_lane_whose_loop_stands_still_is_named_and_only_as_long_as_it_does() {
+        let rsync = Rsync::probe(Path::new("rsync")).expect("rsync is installed");
+        let room = tempfile::tempdir().unwrap();
+        std::fs::create_dir(room.path().join("source")).unwrap();
+        let capture = Capture::spawn(Box::new(Quiet(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap())), Box::new(Nobody)).unwrap();
+        let capture = Arc::new(capture);
+        // Each lane has a runtime of one thread, so that one of them can be made to stand still.
+        let alone = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (healthy, sick): (Runtime, Runtime) = (alone(), alone());
+        let lanes = [("healthy", &healthy), ("sick", &sick)];
+        let lanes = lanes.map(|(name, runtime)| lane(room.path(), name, &rsync, &capture, runtime.handle()));
+        let loops = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        loops.block_on(async {
+            let mut notifier = Notifier::new();
+            // Every lane has had its turn when it was woken, and has time to take it.
+            let look = async |notifier: &mut Notifier| {
+                let stuck = notifier.stuck(&capture, &lanes).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                stuck
+            };
+            for _ in 0..3 {
+                assert_eq!(look(&mut notifier).await, None);
+            }
+            let (go_on, standing) = std::sync::mpsc::channel::<()>();
+            let (stands, is_standing) = tokio::sync::oneshot::channel();
+            sick.spawn(async move {
+                stands.send(()).expect("it is waited for");
+                // Blocks the only thread there is.
+                let _ = standing.recv();
+            });
+            is_standing.await.unwrap();
+            // It may have turned after it was woken last.
+            look(&mut notifier).await;
+            for _ in 0..3 {
+                assert_eq!(look(&mut notifier).await.as_deref(), Some("the lane of sick"));
+            }
+            drop(go_on);
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            while look(&mut notifier).await.is_some() {
+                assert!(std::time::Instant::now() < deadline, "it moves again, and is taken for stuck");
+            }
+        });
+        thread::spawn(move || drop((healthy, sick))).join().unwrap();
+    }
+}
