@@ -94,6 +94,10 @@ impl Store {
         }
         let lanes = self.lanes(path, set_back.unwrap_or_default()).map_err(failed)??;
         let newest: Option<i64> = self.connection.query_row("SELECT max(since) FROM mark", [], |row| row.get(0)).map_err(failed)?;
+        if newest.is_some_and(|newest| newest > i64::MAX / 2) {
+            // Nothing could be told apart from what came after it.
+            return Err(JournalError::Unusable { path: path.to_owned(), what: "damaged (a change of no possible time)".into() });
+        }
         self.base = newest.unwrap_or(0).max(nanoseconds(SystemTime::now()) / 1000) + 1;
         self.paths = self.connection.query_row("SELECT count(*) FROM sent", [], |row| row.get(0)).map_err(failed)?;
         Ok(Left { passed, lanes, set_aside: None })
@@ -215,5 +219,27 @@ mod tests {
         assert_eq!(since(510), seconds(500));
         assert_eq!(since(5010), seconds(0), "set forward: too much is looked at");
         assert_eq!(since(3), seconds(1007));
+    }
+
+    #[test]
+    fn a_journal_whose_tables_or_values_are_not_ours_is_set_aside() {
+        for damage in [
+            "ALTER TABLE mark RENAME COLUMN since TO until",
+            "DROP TABLE reached",
+            "INSERT INTO lane (sync, target, source, meaning) VALUES ('s', 't', x'2f', 'm');
+             INSERT INTO mark (lane, path, scope, since) VALUES (1, x'61', 0, 9223372036854775807)",
+            "PRAGMA user_version = 1000",
+        ] {
+            let place = tempfile::tempdir().expect("a place");
+            let (store, left) = Store::open(place.path()).expect("a new one");
+            assert_eq!(left.set_aside(), None);
+            store.connection.execute_batch(damage).expect(damage);
+            drop(store);
+            let (_, left) = Store::open(place.path()).expect("one that is set aside is made anew");
+            assert!(left.set_aside().is_some_and(|text| text.contains("was set aside as")), "{damage}: {:?}", left.set_aside());
+            assert!(place.path().join("journal.db.unusable").exists(), "{damage}");
+            let (_, left) = Store::open(place.path()).expect("the new one is sound");
+            assert_eq!(left.set_aside(), None, "{damage}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use rusqlite::{Connection, ErrorCode, Transaction, ffi, params};
 
 use super::{AuditPoint, Entered, LaneKey, Reached, batch::Batch, pending::Pending};
 use crate::model::{Scope, Stamp};
@@ -312,6 +312,11 @@ pub(super) fn understood(path: &Path, source: rusqlite::Error) -> JournalError {
             | rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..) => {
                 JournalError::Unusable { path, what: "damaged (a value of another kind)".into() }
+            }
+            // Our statements fit the tables of the version that it says it has.
+            source @ (rusqlite::Error::SqlInputError { .. }
+            | rusqlite::Error::SqliteFailure(ffi::Error { extended_code: ffi::SQLITE_ERROR, .. }, _)) => {
+                JournalError::Unusable { path, what: format!("damaged ({source})") }
             }
             source => JournalError::Refused { path, source },
         },
