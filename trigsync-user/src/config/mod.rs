@@ -13,6 +13,7 @@ mod options;
 mod parse;
 mod pattern;
 mod places;
+mod plugin;
 mod raw;
 mod resolve;
 pub mod sersync;
@@ -23,6 +24,9 @@ pub use audit::{AuditConfig, Window};
 pub use error::ConfigError;
 pub use filter::Filter;
 pub use pattern::InvalidPattern;
+pub use plugin::{
+    EACH, ExecInput, Expression, HttpRequest, Piece, Placeholder, PluginAction, PluginConfig, PluginPaths, Separator, Template, UrlRule,
+};
 pub use raw::{Overrides, RawConfig};
 
 /// Everything one daemon does.
@@ -94,7 +98,7 @@ pub struct SyncConfig {
     pub filter: Arc<Filter>,
     /// Whether file systems mounted inside the source belong to it.
     pub cross_mounts: bool,
-    /// Whether another sync of this daemon writes into the source: a local target of that one lies inside it, or around it.
+    /// Whether this daemon may write into the source: a local target of another sync lies inside it, or around it, or a plugin is a program.
     pub written_here: bool,
     /// When a change is ripe to be sent.
     pub settle: Settle,
@@ -108,6 +112,8 @@ pub struct SyncConfig {
     pub canary: Option<Duration>,
     /// At least one.
     pub targets: Vec<TargetConfig>,
+    /// Who is told of what has arrived.
+    pub plugins: Vec<PluginConfig>,
 }
 
 /// The file of the canary, right in the source's root.

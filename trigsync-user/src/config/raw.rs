@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ConfigError, Window, parse, sersync};
+use super::{Backend, ConfigError, Window, parse, plugin::RawPlugin, sersync};
 
 /// Bytes of a configuration.
 const LARGEST: u64 = 16 << 20;
@@ -70,6 +70,8 @@ pub(super) struct RawSync {
     pub(super) audit: RawAudit,
     pub(super) canary: Option<At<Duration>>,
     pub(super) targets: Vec<RawTarget>,
+    #[serde(default)]
+    pub(super) plugins: Vec<RawPlugin>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -180,6 +182,7 @@ impl RawSync {
             audit: RawAudit::default(),
             canary: None,
             targets: Vec::new(),
+            plugins: Vec::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ use super::{
     AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Settle,
     SyncConfig, TargetAddress, TargetConfig, options,
     places::{Mounts, Place, Relation, last_name},
+    plugin,
     raw::{At, RawAudit, RawSync, RawTarget},
 };
 use crate::model::RelPath;
@@ -76,6 +77,16 @@ struct Resolver<'a> {
     state: Place,
 }
 
+impl plugin::Wrong for Resolver<'_> {
+    fn error<T>(&self, at: &At<T>, message: String) -> ConfigError {
+        at.error(self.file, message)
+    }
+
+    fn private_file(&self, file: &At<PathBuf>) -> Result<(), ConfigError> {
+        self.private_file(file)
+    }
+}
+
 impl Resolver<'_> {
     fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
         at.error(self.file, message)
@@ -103,6 +114,21 @@ impl Resolver<'_> {
             }
             targets.push(resolved);
         }
+        let mut plugins: Vec<plugin::PluginConfig> = Vec::with_capacity(raw.plugins.len());
+        for written in &raw.plugins {
+            let resolved = plugin::resolve(written, self)?;
+            if plugins.iter().any(|other| other.name == resolved.name) {
+                return Err(
+                    self.error(&written.name, format!("`{}` is also the name of another plugin (write another name =)", resolved.name))
+                );
+            }
+            if let Some(after) = written.after.as_ref().filter(|after| !names.contains_key(&after.value)) {
+                return Err(
+                    self.error(after, format!("there is no target `{}` in this sync (write its name =, or its address)", after.value))
+                );
+            }
+            plugins.push(resolved);
+        }
         let filter = self.filter(&raw.patterns, &path)?;
         if let Some(canary) = &raw.canary {
             self.canary(canary, &filter)?;
@@ -125,6 +151,7 @@ impl Resolver<'_> {
             audit: audit(&raw.audit),
             canary: value(&raw.canary),
             targets,
+            plugins,
         })
     }
 
@@ -361,8 +388,11 @@ impl Resolver<'_> {
         }
         let into = |source: &Place| written.iter().any(|(.., place)| place.as_ref().is_some_and(|place| place.relation(source).is_some()));
         let fed: Vec<bool> = sources.iter().map(into).collect();
+        // A plugin may write anywhere, and what it starts descends from the daemon.
+        let runs_programs =
+            syncs.iter().flat_map(|sync| &sync.plugins).any(|plugin| matches!(plugin.action, plugin::PluginAction::Exec { .. }));
         for (sync, fed) in syncs.iter_mut().zip(fed) {
-            sync.written_here = fed;
+            sync.written_here = fed || runs_programs;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{audited::Audited, loan::Loans, now};
+use super::{arrivals::Arrivals, audited::Audited, loan::Loans, now};
 use crate::{
     coalesce::{Changes, DirtySet},
     config::Settle,
@@ -35,6 +35,7 @@ pub struct LaneShared {
     orders: Mutex<Orders>,
     loans: Arc<Loans>,
     audited: Arc<Audited>,
+    pub(super) arrivals: Arrivals,
     pub(super) wake: Arc<Notify>,
 }
 
@@ -77,6 +78,7 @@ impl LaneShared {
             orders: Mutex::default(),
             loans: Arc::new(Loans::new(wake.clone())),
             audited: Arc::default(),
+            arrivals: Arrivals::default(),
             wake,
         }
     }

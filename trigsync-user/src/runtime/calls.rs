@@ -78,6 +78,7 @@ impl Daemon {
             search: None,
             canary_trouble: None,
             targets: Vec::new(),
+            plugins: Vec::new(),
         });
         self.syncs.iter().map(RunningSync::status).chain(broken).collect()
     }

@@ -3,7 +3,7 @@
 use std::{
     os::unix::ffi::OsStrExt as _,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::future::join_all;
@@ -25,6 +25,7 @@ use crate::{
     journal::{Entered, Journal, LaneKey, LaneLeft, Left},
     model::RootId,
     observe::{SyncState, SyncStatus, TargetStatus},
+    plugin::Plugins,
     rsync::Rsync,
 };
 
@@ -35,6 +36,7 @@ pub(super) struct RunningSync {
     pub lanes: Vec<RunningLane>,
     pub search: Option<Search>,
     pub canary: Option<Canary>,
+    pub plugins: Plugins,
 }
 
 /// What every lane works with.
@@ -153,13 +155,15 @@ impl RunningSync {
         }
     }
 
-    /// Stops all lanes at once. What they have not sent is in their sets.
-    pub async fn stop(self) {
+    /// Stops all lanes at once, and tells plugins what has arrived, until `until`. What the lanes have not sent is in their sets.
+    pub async fn stop(self, until: Instant) {
         drop(self.canary);
         if let Some(search) = &self.search {
             search.stop();
         }
-        join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
+        // They are needed to say what has arrived everywhere.
+        let _lanes = join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
+        self.plugins.finish(until).await;
     }
 
     fn target_status(&self, lane: &RunningLane) -> TargetStatus {
@@ -175,6 +179,7 @@ impl RunningSync {
             search: self.search.as_ref().and_then(Search::status),
             canary_trouble: self.canary.as_ref().and_then(Canary::trouble),
             targets: self.lanes.iter().map(|lane| self.target_status(lane)).collect(),
+            plugins: self.plugins.status(),
         }
     }
 }
