@@ -10,7 +10,7 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    Config, ConfigError, Overrides, RawConfig,
+    Config, ConfigError, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template,
     sersync::{self, Imported, NoteKind},
 };
 
@@ -21,10 +21,11 @@ const EXPECTED: &str = "tests/sersync/expected.txt";
 fn fixture() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    for name in ["www", "other", "数据"] {
+    for name in ["www", "other", "数据", "with password"] {
         fs::create_dir(at(name)).unwrap();
     }
-    for name in ["rsync.pas", "www/relative.pas"] {
+    fs::write(at("says.sh"), "#!/bin/bash\n").unwrap();
+    for name in ["rsync.pas", "www/relative.pas", "with password/refreshCDN.password"] {
         fs::write(at(name), "secret\n").unwrap();
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
@@ -177,6 +178,37 @@ fn variants() -> Vec<(&'static str, Vec<u8>)> {
     for name in ["command", "refreshCDN", "http", "socket"] {
         add(name, plugin(name));
     }
+    let with_plugin = |name: &str, edits: &[(&str, &str)]| {
+        edits.iter().fold(plugin(name), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        })
+    };
+    let command = |prefix: &str, suffix: &str| {
+        with_plugin("command", &[("prefix=\"/bin/sh\" suffix=\"\"", &format!("prefix=\"{prefix}\" suffix=\"{suffix}\""))])
+    };
+    const ONLY: (&str, &str) = ("<filter start=\"false\">\n\t    <include", "<filter start=\"true\">\n\t    <include");
+    const OTHER: (&str, &str) = ("$DIR/other", "$DIR/www");
+    add("a command with a script", command("/bin/sh /opt/tongbu/mmm.sh", "--fast 'a b'"));
+    add("a script alone, which only a shell runs", command("/opt/tongbu/mmm.sh", ""));
+    add("a script that says what runs it", command("$DIR/says.sh", ""));
+    add("a command for a shell", command("/usr/bin/php /opt/x.php", "&gt;&gt; /tmp/log 2&gt;&amp;1"));
+    add("a command with a filter", with_plugin("command", &[ONLY, ("ignoreError=\"true\"", "ignoreError=\"false\"")]));
+    add("a command whose filter is no expression", with_plugin("command", &[ONLY, ("(.*)\\.sh", "*.sh")]));
+    add("a command whose program is relative", command("bin/tell", ""));
+    add("a command without a param", with_plugin("command", &[("<param prefix=\"/bin/sh\" suffix=\"\" ignoreError=\"true\"/>", "")]));
+    add("a socket", with_plugin("socket", &[OTHER]));
+    add("a socket without a port", with_plugin("socket", &[OTHER, ("port=\"8009\"", "")]));
+    add("refreshCDN with its password in a file", with_plugin("refreshCDN", &[("<head version", "<!-- password --><head version")]));
+    add(
+        "refreshCDN with an expression",
+        with_plugin("refreshCDN", &[("<head version", "<!-- password --><head version"), ("regex=\"false\"", "regex=\"true\"")]),
+    );
+    add("http with a URL", {
+        let http =
+            "<plugin name=\"http\"><localpath watch=\"$DIR/www\"><deshost url=\"example.org/hook\" port=\"80\"/></localpath></plugin>";
+        plugin("http").replace("</head>", &format!("{http}</head>"))
+    });
     add("UTF-8 under another declaration", chinese.clone());
     add("a byte order mark", "\u{feff}\n".to_owned() + &edited(&[("ISO-8859-1", "UTF-8")]));
     add("an encoding that nobody knows", edited(&[("ISO-8859-1", "klingon")]));
@@ -222,7 +254,8 @@ fn bytes_in(directory: &Path, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn resolve(directory: &Path, bytes: &[u8]) -> Result<(Imported, Config), ConfigError> {
-    let file = directory.join("confxml.xml");
+    let has_password = bytes.windows(17).any(|word| word == b"<!-- password -->");
+    let file = directory.join(if has_password { "with password/confxml.xml" } else { "confxml.xml" });
     let imported = sersync::parse(&bytes_in(directory, bytes), &file)?;
     let config = imported.raw.clone().resolve(&Overrides::default(), &directory.join("state"))?;
     Ok((imported, config))
@@ -257,8 +290,34 @@ fn effective(config: &Config) -> String {
             }
             out.push('\n');
         }
+        for plugin in &sync.plugins {
+            let PluginConfig { name, after: None, paths, absolute, batch, rate: None, timeout, attempts, memory: _, action } = plugin
+            else {
+                panic!("{plugin:?}")
+            };
+            assert!(paths.only.is_none() && paths.exclude.is_empty() && paths.whole && *batch == 1, "{plugin:?}");
+            let paths = paths.matching.as_ref().map(ToString::to_string).unwrap_or_default();
+            let form = if *absolute { "whole" } else { "relative" };
+            _ = writeln!(out, "  plugin {name}, {form} paths that match {paths}, {attempts} attempts of {timeout:?}");
+            _ = match action {
+                PluginAction::Exec { command, input } => writeln!(out, "    runs {command:?} with {input:?}"),
+                PluginAction::Tcp { to, separator } => writeln!(out, "    tells {to}, {separator:?}"),
+                PluginAction::Http(request) => writeln!(out, "    {}", shown_request(request)),
+                PluginAction::Purge { urls, request } => {
+                    let replace = urls.replace.as_ref().map(|(expression, with)| format!("{expression} to {with} in "));
+                    writeln!(out, "    purges {}{}, {}", replace.unwrap_or_default(), urls.base, shown_request(request))
+                }
+            };
+        }
     }
     out
+}
+
+fn shown_request(request: &HttpRequest) -> String {
+    let HttpRequest { method, url, headers, body, secret_file } = request;
+    let texts = |template: &Option<Template>| template.as_ref().map(ToString::to_string).unwrap_or_default();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    format!("{method} {} {headers:?} {:?}, secret {secret_file:?}", texts(url), texts(body))
 }
 
 /// What is said of the shipped file, without its places.
@@ -289,7 +348,10 @@ fn shown(directory: &Path, name: &str, bytes: &[u8]) -> String {
         }
         Err(error) => _ = writeln!(out, "  error: {error}"),
     }
-    out.replace(&format!("{}/confxml.xml", directory.display()), "FILE").replace(directory.to_str().unwrap(), "$DIR")
+    out.replace(&format!("{}/confxml.xml", directory.display()), "FILE")
+        .replace(&format!("{}/with password/confxml.xml", directory.display()), "FILE")
+        .replace(&regex::escape(directory.to_str().unwrap()), "$DIR")
+        .replace(directory.to_str().unwrap(), "$DIR")
 }
 
 #[test]

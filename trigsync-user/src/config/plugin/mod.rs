@@ -14,7 +14,7 @@ mod template;
 mod write;
 
 pub(super) use parse::{KEYS, plugin as parse};
-pub(super) use raw::RawPlugin;
+pub(super) use raw::{RawAction, RawPlugin, RawRequest};
 pub(super) use resolve::{Wrong, plugin as resolve};
 pub use template::{Piece, Placeholder, Template};
 pub(super) use write::plugin as write;
@@ -127,7 +127,7 @@ pub struct Expression(Regex);
 impl Expression {
     /// Compiles it; the error is the reason, in one line.
     pub fn new(text: &str) -> Result<Self, String> {
-        let built = RegexBuilder::new(text).unicode(false).dot_matches_new_line(true).build();
+        let built = RegexBuilder::new(text).unicode(false).dot_matches_new_line(true).size_limit(1 << 20).build();
         built.map(Self).map_err(|error| error.to_string().lines().last().unwrap_or_default().trim().to_owned())
     }
 
@@ -139,6 +139,12 @@ impl Expression {
     /// Replaces the first match; `$1` in `with` stands for what the first group holds.
     pub fn replace(&self, path: &[u8], with: &str) -> Vec<u8> {
         self.0.replacen(path, 1, with.as_bytes()).into_owned()
+    }
+}
+
+impl std::fmt::Display for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str())
     }
 }
 

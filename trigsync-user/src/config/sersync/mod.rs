@@ -12,6 +12,7 @@ use super::{ConfigError, RawConfig, raw::At, write};
 mod confxml;
 mod expression;
 mod params;
+mod plugin;
 mod rsync_pattern;
 mod translate;
 mod xml;
