@@ -12,7 +12,7 @@ use super::{
     confxml::{Confxml, PluginSettings, Remote},
     expression,
     params::{self, Params},
-    rsync_pattern, short,
+    rsync_pattern, short, with,
 };
 use crate::config::{
     ConfigError, RawConfig, TargetAddress,
@@ -55,10 +55,6 @@ struct Translator<'a> {
     file: &'a Path,
     base: PathBuf,
     notes: &'a mut Vec<Note>,
-}
-
-fn with<T, U>(at: &At<T>, value: U) -> At<U> {
-    At { value, line: at.line, column: at.column, key: at.key.clone() }
 }
 
 impl Translator<'_> {
