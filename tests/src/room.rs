@@ -68,6 +68,19 @@ impl Room {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod of our own file");
         path
     }
+
+    /// Writes a shell script that can be run, into a directory of its own: [`programs`](Self::programs).
+    pub fn program(&self, name: &str, script: &str) -> PathBuf {
+        let path = self.programs().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a program in the room");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod of our own file");
+        path
+    }
+
+    /// Where programs of the room's own are, to be put in front of the real ones.
+    pub fn programs(&self) -> PathBuf {
+        self.directory("programs")
+    }
 }
 
 impl Drop for Room {

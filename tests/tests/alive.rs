@@ -284,9 +284,7 @@ fn a_program_hears_of_trouble_and_of_its_end() {
     let room = Room::new();
     let (source, target, told) = (room.source(), room.target(), room.at("told"));
     tree::web_site(&source);
-    let program = room.at("tell");
-    fs::write(&program, format!("#!/bin/sh\necho \"$1\" >> '{0}'\ncat >> '{0}'\n", told.display())).expect("a program in the room");
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("it was just made");
+    let program = room.program("tell", &format!("echo \"$1\" >> '{0}'\ncat >> '{0}'", told.display()));
     let text = format!(
         "on_state_change = [{program:?}, \"an argument; not a $(shell)\"]\n[[sync]]\nname = \"www\"\nsource = {source:?}\ntargets = [{target:?}]\n"
     );

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -151,13 +151,10 @@ fn a_target_that_is_held_is_not_asked() {
     }
     let room = Room::new();
     let (source, target, asked) = (room.source(), room.target(), room.at("asked"));
-    let programs = room.directory("programs");
     let real = skip::find_program("rsync").expect("rsync is there");
-    let script = format!("#!/bin/sh\necho \"$*\" >> '{}'\nexec '{}' \"$@\"\n", asked.display(), real.display());
-    fs::write(programs.join("rsync"), script).expect("a program in the room");
-    fs::set_permissions(programs.join("rsync"), fs::Permissions::from_mode(0o755)).expect("it was just made");
+    room.program("rsync", &format!("echo \"$*\" >> '{}'\nexec '{}' \"$@\"", asked.display(), real.display()));
     let text = config(&source, &[("local", target.to_str().expect("plain"))], "canary = \"1s\"");
-    let mirror = Launch::config(&room, &text).path_first(&programs).start();
+    let mirror = Launch::config(&room, &text).path_first(&room.programs()).start();
     let fetches = || fs::read_to_string(&asked).unwrap_or_default().lines().filter(|line| line.contains("--max-size")).count();
     until_it_has_arrived(&mirror, "local");
     assert!(fetches() >= 1);

@@ -1,11 +1,9 @@
-//! Targets that take nothing for a reason of their own, and a source that never rests: the reason stands in the status, and once it has gone
-//! everything arrives.
+//! Targets that take nothing for a reason of their own: the reason stands in the status, and once it has gone everything arrives.
 
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -13,7 +11,6 @@ use std::{
 use trigsync_tests::{
     compare,
     mirror::{Launch, Mirror},
-    process::eventually,
     room::Room,
     rsyncd::{Module, RsyncDaemon, free_port, url},
     skip, tree,
@@ -107,45 +104,6 @@ fn a_target_whose_connections_are_in_use() {
     fs::write(source.join("index.html"), "rewritten").expect("a file in the source");
     until(&mirror, &["retrying"], "max connections");
     drop(occupied);
-    mirror.flush();
-    compare::assert_equal(&source, &target);
-}
-
-#[test]
-fn a_file_that_never_rests_holds_up_no_other() {
-    if skip::without_root() {
-        return;
-    }
-    let room = Room::new();
-    let (source, target) = (room.source(), room.target());
-    tree::web_site(&source);
-    let mirror = Launch::config(&room, &configuration(&room, target.to_str().expect("plain"), "")).start();
-    mirror.flush();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut file = fs::File::create(source.join("restless")).expect("a file in the source");
-            while !done.load(Ordering::Relaxed) {
-                file.write_all(&[b'x'; 10_000]).expect("a file in the source");
-                thread::sleep(Duration::from_millis(2));
-            }
-        });
-        // Ends the writer where something fails, so that the scope does not wait for ever.
-        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for number in 0..10 {
-                let name = format!("good-{number}");
-                fs::write(source.join(&name), &name).expect("a file in the source");
-                eventually(&format!("{name} arrives beside a file that never rests"), Duration::from_secs(5), || {
-                    target.join(&name).exists().then_some(())
-                });
-            }
-            eventually("what is there of it arrives too", Duration::from_secs(10), || {
-                target.join("restless").metadata().is_ok_and(|found| found.len() > 0).then_some(())
-            });
-        }));
-        done.store(true, Ordering::Relaxed);
-        looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
     mirror.flush();
     compare::assert_equal(&source, &target);
 }

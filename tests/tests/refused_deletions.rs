@@ -2,11 +2,11 @@
 //!
 //! The real rsync runs behind a script that gives the answer of such a receiver; the answer's text was taken from a real 3.4.3.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::fs;
 
 use trigsync_tests::{compare, mirror::Launch, room::Room, skip, tree};
 
-const REFUSES: &str = r#"#!/bin/sh
+const REFUSES: &str = r#"
 for argument; do
     if [ "$argument" = --delete-missing-args ]; then
         cat >/dev/null
@@ -25,9 +25,7 @@ fn names_are_deleted_by_another_way() {
     }
     let room = Room::new();
     let (source, target) = (room.source(), room.target());
-    let refuses = room.at("refuses");
-    fs::write(&refuses, REFUSES).expect("a script");
-    fs::set_permissions(&refuses, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let refuses = room.program("refuses", REFUSES);
     tree::web_site(&source);
     for name in ["a*b/x", "a*b/y", "aXb/x", "q[1]/deep/er/z", "back\\slash", "new\nline"] {
         let path = source.join(name);

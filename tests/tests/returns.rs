@@ -3,19 +3,9 @@
 //!
 //! A program named `rsync` stands before the real one, and changes the source at the moment that matters.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use trigsync_tests::{compare, mirror::Launch, room::Room, skip};
-
-/// Where the real rsync is.
-fn real_rsync() -> PathBuf {
-    let path = std::env::var_os("PATH").expect("there is a PATH");
-    std::env::split_paths(&path).map(|directory| directory.join("rsync")).find(|program| program.is_file()).expect("rsync is installed")
-}
 
 /// Has a directory become a file, and a directory again within the run that is to send the file: `meanwhile` is done before the real rsync.
 fn a_directory_returns(meanwhile: &str) {
@@ -23,20 +13,18 @@ fn a_directory_returns(meanwhile: &str) {
         return;
     }
     let room = Room::new();
-    let (source, programs, armed) = (room.source(), room.directory("programs"), room.at("armed"));
+    let (source, armed) = (room.source(), room.at("armed"));
     fs::create_dir(source.join("d")).expect("a directory in the source");
     fs::write(source.join("d/old"), "old").expect("a file in the source");
     fs::write(source.join("anchor"), "").expect("a file in the source");
     let text = format!(
-        "#!/bin/sh\nreal='{}'\ncd '{}'\nif [ -e '{armed}' ] && grep -q . '{armed}' && ! [ \"$1\" = --version ]; then\n: > '{armed}'\n{meanwhile}\nfi\nexec \"$real\" \"$@\"\n",
-        real_rsync().display(),
+        "real='{}'\ncd '{}'\nif [ -e '{armed}' ] && grep -q . '{armed}' && ! [ \"$1\" = --version ]; then\n: > '{armed}'\n{meanwhile}\nfi\nexec \"$real\" \"$@\"",
+        skip::find_program("rsync").expect("rsync is there").display(),
         source.display(),
         armed = armed.display()
     );
-    let program = programs.join("rsync");
-    fs::write(&program, text).expect("a program in the room");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it was just made");
-    let mirror = Launch::flags(&room, &source, &[plain(&room.target())]).and(["--max-delete", "100%"]).path_first(&programs).start();
+    room.program("rsync", &text);
+    let mirror = Launch::flags(&room, &source, &[plain(&room.target())]).and(["--max-delete", "100%"]).path_first(&room.programs()).start();
     mirror.flush();
     compare::assert_equal(&source, &room.target());
     fs::write(&armed, "armed").expect("a file in the room");

@@ -1,6 +1,9 @@
 //! The arguments of every command.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
@@ -58,6 +61,8 @@ pub enum Command {
         #[command(flatten)]
         capture: CaptureFlags,
     },
+    /// Do as sersync2 did with these options; the same as a program of the name sersync2.
+    Sersync(Sersync),
     /// Turn sersync's confxml.xml or lsyncd's configuration into a trigsync.toml on standard output, and tell on standard error what
     /// changes with it.
     Import {
@@ -102,6 +107,12 @@ pub enum Command {
     },
     /// Take out of the kernel what an eBPF capture left there for the next start. Not while the daemon runs.
     UninstallCapture,
+    /// Have the daemon start with the machine: a systemd unit, enabled and started, or a line in rc.local where there is no systemd.
+    InstallService(InstallService),
+    /// Stop what `install-service` has set up, and take it away.
+    UninstallService(Service),
+    /// Print what the rsync daemons at the targets need for this configuration: modules, secrets and modes.
+    RsyncdSnippet(Definition),
 }
 
 #[derive(Debug, Group)]
@@ -112,7 +123,56 @@ pub struct Run {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub initial_sync: InitialSync,
     #[command(flatten)]
+    pub background: Background,
+    #[command(flatten)]
     pub capture: CaptureFlags,
+}
+
+/// Whether whoever called gets their terminal back.
+#[derive(Clone, Copy, Debug, Group)]
+pub struct Background {
+    /// Go on in the background as soon as no change is missed any more. The log goes to trigsync.log in the state directory, the process's
+    /// number to trigsync.pid. A service manager that is told when the daemon is ready wants none of this, and gets none.
+    #[arg(long, short = 'd')]
+    pub detach: bool,
+    /// For `--detach` itself: this is the process in the background.
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+#[derive(Debug, Group)]
+pub struct Sersync {
+    #[command(flatten)]
+    pub background: Background,
+    /// Give every target a full pass first. Without it only those get one that may have missed something.
+    #[arg(short = 'r')]
+    pub full_pass: bool,
+    /// At most so many rsync processes, shared out evenly; each target has one of its own at least.
+    #[arg(short = 'n', value_name = "N")]
+    pub processes: Option<NonZeroU32>,
+    /// The confxml.xml.
+    #[arg(short = 'o', value_name = "FILE", default_value = "confxml.xml")]
+    pub config: PathBuf,
+}
+
+/// A service of the machine.
+#[derive(Debug, Group)]
+pub struct Service {
+    /// What it is called; give each daemon its own.
+    #[arg(long, value_name = "NAME", default_value = "trigsync")]
+    pub name: String,
+    /// Another root directory, such as an image's; nothing is started or stopped there.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Group)]
+pub struct InstallService {
+    /// The configuration of the daemon.
+    #[arg(long, value_name = "FILE", default_value = "/etc/trigsync.toml")]
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub service: Service,
 }
 
 /// How changes are captured.
@@ -254,25 +314,22 @@ impl Definition {
     /// Where the configuration comes from.
     pub fn origin(&self) -> Result<Origin, ConfigError> {
         match (&self.config, &self.source) {
-            (Some(file), _) => {
-                let absolute = std::path::absolute(file);
-                Ok(Origin::File(absolute.unwrap_or_else(|_| file.clone())))
-            }
+            (Some(file), _) => Ok(Origin::File(absolute(file))),
             (None, Some(source)) => Ok(Origin::Flags(Box::new(RawConfig::from_flags(source, &self.target)?))),
             (None, None) => Err(ConfigError::new("--config", "say what to mirror: --config FILE, or --source DIR --target TARGET")),
         }
     }
 
-    /// What the flags set on top.
+    /// What the flags set on top. Paths are absolute: a reload may come when the current directory is another.
     fn overrides(&self, capture: &CaptureFlags) -> Overrides {
         Overrides {
             backend: capture.backend,
-            btf: capture.btf.clone(),
+            btf: capture.btf.as_deref().map(absolute),
             exclude: self.exclude.clone(),
             include: self.include.clone(),
             max_delete: self.max_delete.clone(),
-            password_file: self.password_file.clone(),
-            identity: self.identity.clone(),
+            password_file: self.password_file.as_deref().map(absolute),
+            identity: self.identity.as_deref().map(absolute),
             rsync_options: self.rsync_options.clone(),
             bandwidth_limit: self.bandwidth_limit.clone(),
             connections: self.connections,
@@ -291,8 +348,13 @@ impl Definition {
             overrides: self.overrides(capture),
             capture_mask: capture.capture_mask.clone(),
             capture_ring: capture.capture_ring,
-            state_dir: state_dir.to_owned(),
+            state_dir: absolute(state_dir),
             initial_sync,
         })
     }
+}
+
+/// As it is where there is no current directory.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -5,16 +5,19 @@
 mod args;
 mod ask;
 mod check;
+mod detach;
 mod doctor;
 mod events;
 mod history;
 mod import;
+mod rsyncd_snippet;
 mod run;
+mod service;
 mod sync;
 mod uninstall;
 mod verify;
 
-use std::{io::Write, process::ExitCode};
+use std::{env, ffi::OsString, io::Write, path::Path, process::ExitCode};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -37,10 +40,11 @@ const GUARDED: u8 = 3;
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(as_sersync(env::args_os()));
     start_log(&args);
     let result = match args.command {
-        Command::Run(run) => run::run(&args.state_dir, run),
+        Command::Run(run) => run::run(&args.state_dir, &run),
+        Command::Sersync(sersync) => run::sersync(&args.state_dir, &sersync),
         Command::Sync(definition) => sync::sync(&args.state_dir, &definition),
         Command::Events { directory, json, capture } => events::events(&directory, json, &capture),
         Command::Doctor { config, capture } => doctor::doctor(&args.state_dir, config.as_deref(), &capture),
@@ -60,6 +64,9 @@ pub fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::UninstallCapture => uninstall::uninstall(&args.state_dir),
+        Command::InstallService(install) => service::install(&args.state_dir, &install),
+        Command::UninstallService(service) => service::uninstall(&service),
+        Command::RsyncdSnippet(definition) => rsyncd_snippet::rsyncd_snippet(&args.state_dir, &definition),
     };
     result.unwrap_or_else(|error| {
         // Not `eprintln!`, which panics where standard error takes nothing, on a full disk for one.
@@ -70,6 +77,13 @@ pub fn main() -> ExitCode {
             || matches!(error.downcast_ref(), Some(RuntimeError::Config(_)));
         ExitCode::from(if wrong { WRONG } else { FAILED })
     })
+}
+
+/// Called by sersync's name, it takes sersync's options.
+fn as_sersync(mut words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let name = words.next();
+    let is_sersync = name.as_deref().map(Path::new).and_then(Path::file_name).is_some_and(|name| name == "sersync2" || name == "sersync");
+    name.into_iter().chain(is_sersync.then(|| "sersync".into())).chain(words)
 }
 
 fn start_log(args: &Args) {

@@ -235,6 +235,11 @@ impl RawConfig {
         &self.warnings
     }
 
+    /// Targets of all syncs together.
+    pub fn target_count(&self) -> usize {
+        self.syncs.iter().map(|sync| sync.targets.len()).sum()
+    }
+
     /// One sync, as `--source` and `--target` give it; relative paths are relative to the current directory.
     pub fn from_flags(source: &Path, targets: &[String]) -> Result<Self, ConfigError> {
         let sync = RawSync {

@@ -30,13 +30,13 @@ const ALWAYS: &[&str] = &[
 
 /// Settings without an effect here, with what takes their place; those that an operator may miss are warnings.
 const SETTINGS: &[(&str, bool, &str)] = &[
-    ("logfile", true, "is not written: trigsync logs to standard error, which systemd keeps (journalctl)"),
+    ("logfile", true, "is not written: trigsync logs to standard error, which systemd keeps; with --detach to trigsync.log in its state directory"),
     ("statusFile", true, "is not written: ask `trigsync status`, or the metrics (metrics =)"),
     ("statusInterval", false, "is not needed: `trigsync status` answers at any moment"),
-    ("pidfile", true, "is not written: systemd knows the process (packaging/trigsync.service)"),
+    ("pidfile", true, "is not written: systemd knows the process; with --detach its number is in trigsync.pid in its state directory"),
     ("logfacility", true, "has no effect: trigsync logs to standard error, not to syslog itself"),
     ("logident", true, "has no effect: trigsync logs to standard error, not to syslog itself"),
-    ("nodaemon", false, "is always so: trigsync stays in the foreground, as systemd wants it"),
+    ("nodaemon", false, "is always so, unless it is started with --detach"),
     ("insist", false, "is always so: a target that cannot be reached is tried again"),
     ("onepass", true, "has no effect: for one full pass run `trigsync sync`"),
     ("inotifyMode", false, "is not needed: a file is sent when it is closed, and one that stays open when it falls quiet (settle)"),
