@@ -262,6 +262,8 @@ fn what_cannot_be_imported_is_refused_with_its_place() {
         (&with("delay = 0/0"), "FILE:1: sync.delay: NaN is no number of seconds"),
         (&with("maxProcesses = 0.5"), "FILE:1: sync.maxProcesses: 0.5 is no number of processes (write at least 1)"),
         (&with("rsync = true"), "FILE:1: sync.rsync: is true or false, not a table"),
+        (&with("rsync = {binary = '~/rsync'}"), "FILE:1: rsync.binary: `~/rsync` is no program (write the whole path)"),
+        (&with("rsync = {timeout = 1e10}"), "FILE:1: rsync.timeout: `10000000000` is no number of seconds"),
         (&with("rsync = {recursive = true}"), "FILE:1: rsync.recursive: is no key of lsyncd's (take it out)"),
         (
             &with("rsync = {dry_run = true}"),
@@ -319,7 +321,7 @@ fn a_hostile_program_ends_in_an_error() {
         |name: &str| format!("FILE:1: `{name}` cannot be used: an import runs nothing and reads no other file (write out what it gives)");
     let endless = "FILE:1: does not end: 20 million steps of Lua were made up to here (write plain tables)".to_owned();
     let memory = "FILE: takes more than 64 MiB of memory in Lua (write plain tables)".to_owned();
-    let long = "FILE: has not ended after 10 s, within a single call (write plain tables)".to_owned();
+    let long = "FILE: has not ended after 5 s, within a single call (write plain tables)".to_owned();
     let mark = directory.path().join("mark");
     let run = format!("os.execute('touch {}')", mark.display());
     for (text, expected) in [

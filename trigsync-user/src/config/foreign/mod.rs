@@ -88,8 +88,9 @@ pub(super) fn short(text: &str) -> String {
     if text.chars().nth(100).is_some() { shown + "…" } else { shown }
 }
 
+/// As many as rsync can count.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    text.trim().parse().map_err(|_| format!("`{}` is no number of seconds", short(text)))
+    text.trim().parse::<u32>().map(u64::from).map_err(|_| format!("`{}` is no number of seconds", short(text)))
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {

@@ -29,7 +29,7 @@ const MOST_STEPS: u32 = 20_000_000;
 /// How often they are counted.
 const STEPS: u32 = 10_000;
 const MEMORY: usize = 64 << 20;
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(5);
 /// Room for Lua's parser and its patterns, which call themselves up to 200 deep.
 const STACK: usize = 8 << 20;
 const MOST_SYNCS: usize = 1000;

@@ -103,6 +103,9 @@ impl Options {
         }
         let Self { binary, rsh, .. } = &mut reading.options;
         (*binary, *rsh) = (keys.text("binary")?, keys.text("rsh")?.or_else(|| rsh.take()));
+        if let Some(binary) = binary.as_ref().filter(|binary| binary.value.is_empty() || binary.value.starts_with('~')) {
+            return Err(keys.error("binary", format!("`{}` is no program (write the whole path)", binary.value)));
+        }
         if keys.get("times").is_some_and(|times| !times.is_true()) {
             reading.notes.warn(&keys.at("times", ()), "has no effect: without times every file would be sent again each time");
         }

@@ -30,7 +30,11 @@ const ALWAYS: &[&str] = &[
 
 /// Settings without an effect here, with what takes their place; those that an operator may miss are warnings.
 const SETTINGS: &[(&str, bool, &str)] = &[
-    ("logfile", true, "is not written: trigsync logs to standard error, which systemd keeps; with --detach to trigsync.log in its state directory"),
+    (
+        "logfile",
+        true,
+        "is not written: trigsync logs to standard error, which systemd keeps; with --detach to trigsync.log in its state directory",
+    ),
     ("statusFile", true, "is not written: ask `trigsync status`, or the metrics (metrics =)"),
     ("statusInterval", false, "is not needed: `trigsync status` answers at any moment"),
     ("pidfile", true, "is not written: systemd knows the process; with --detach its number is in trigsync.pid in its state directory"),
