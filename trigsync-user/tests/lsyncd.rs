@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proptest::prelude::*;
 use trigsync::config::{
     self, Config, ConfigError, Overrides, RawConfig,
     foreign::{Imported, NoteKind},
@@ -264,6 +265,14 @@ fn what_cannot_be_imported_is_refused_with_its_place() {
         (&with("rsync = true"), "FILE:1: sync.rsync: is true or false, not a table"),
         (&with("rsync = {binary = '~/rsync'}"), "FILE:1: rsync.binary: `~/rsync` is no program (write the whole path)"),
         (&with("rsync = {timeout = 1e10}"), "FILE:1: rsync.timeout: `10000000000` is no number of seconds"),
+        (&with("'archive'"), "FILE:1: sync: holds `archive` without a key (write KEY = VALUE)"),
+        (&with("rsync = {'archive'}"), "FILE:1: rsync: holds `archive` without a key (write KEY = VALUE)"),
+        (&with("layer = 1"), "FILE:1: sync.layer: is no key of lsyncd's (take it out)"),
+        (
+            &with("rsyncOps = '-a', rsync = {archive = true}"),
+            "FILE:1: sync.rsyncOps: stands beside rsync = { … }, which takes its place (leave one out)",
+        ),
+        ("settings{5} sync{default.rsync}", "FILE:1: settings.[a number]: is no setting of lsyncd's (take it out)"),
         (&with("rsync = {recursive = true}"), "FILE:1: rsync.recursive: is no key of lsyncd's (take it out)"),
         (
             &with("rsync = {dry_run = true}"),
@@ -303,6 +312,7 @@ fn what_cannot_be_imported_is_refused_with_its_place() {
             "FILE:1: rsync.rsh: reaches an rsync daemon through a remote shell, which trigsync cannot (write HOST:PATH, or leave this sync to lsyncd)",
         ),
         (&ssh("ssh = {port = 'x'}"), "FILE:2: ssh.port: `x` is no port (write a number from 1 to 65535)"),
+        (&ssh("ssh = {options = {'Port=1'}}"), "FILE:2: options: holds `Port=1` without a key (write KEY = VALUE)"),
         (&ssh("ssh = {_extra = {'host'}}"), "FILE:2: ssh._extra: `host` is no option of ssh's (take it out)"),
         (&ssh("ssh = {identityFile = '~/.ssh/id'}"), "FILE:2: ssh.identityFile: `~/.ssh/id` begins with `~` (write the whole path)"),
         (&ssh("ssh = {_extra = {'-l', '-oProxyCommand=x'}}"), "FILE:2: sync.targetdir: `h:/t` has an unusable user name before the `@`"),
@@ -367,4 +377,26 @@ fn a_hostile_program_ends_in_an_error() {
     let huge = format!("--{}", "x".repeat(2 << 20));
     let error = import(directory.path(), &huge).unwrap_err().to_string();
     assert!(error.ends_with("has 2097154 bytes, which no configuration of lsyncd's has (name the right file)"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A file with bytes of it overwritten is imported or refused, in one line, and nothing else; what is imported can be read again.
+    #[test]
+    fn damaged_files_do_not_crash(which in any::<prop::sample::Index>(), damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let files = files();
+        let mut bytes = which.get(&files).1.replace("$DIR", "/srv").into_bytes();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        match lsyncd::parse(&bytes, Path::new("/etc/lsyncd.conf.lua")) {
+            Ok(imported) => {
+                let toml = imported.to_toml().unwrap();
+                prop_assert!(RawConfig::parse(&toml, Path::new("/etc/trigsync.toml")).is_ok(), "{}", toml);
+            }
+            Err(error) => prop_assert!(!error.to_string().contains('\n'), "{}", error),
+        }
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! - The program sees the base functions, `string`, `table` and `math`, and nothing that reads, writes, runs or compiles anything.
 //! - Its steps, its memory, the size of what it hands over and its time are bounded, so that whatever the bytes are, this ends soon.
-//! - It has no way to catch an error, so a bound that is reached ends it. What sets the clock back to nothing for the count of steps
-//!   (a finaliser, a coroutine) is not there; a single call that does not return is given up with its thread, which ends with the process.
+//! - It cannot catch an error, so a bound that is reached ends it, and it has nothing that the count of steps does not reach: no
+//!   finalisers and no coroutines. A single call that does not return is given up with its thread, which ends with the process.
 
 use std::{
     cell::{Cell, RefCell},
@@ -241,9 +241,10 @@ fn settings(lua: &Lua, state: &State, value: mlua::Value) -> mlua::Result<mlua::
 
 /// A name that stands alone is switched on.
 fn named(table: Table, line: Option<usize>) -> BTreeMap<String, At<Value>> {
-    let alone = table.list.into_iter().filter_map(|value| match value {
-        Value::Text(name) => Some((name, Value::Bool(true))),
-        _ => None,
+    let alone = table.list.into_iter().map(|value| match value {
+        Value::Text(name) => (name, Value::Bool(true)),
+        // No setting has such a name.
+        other => (format!("[{}]", other.kind()), other),
     });
     let at = |(key, value): (String, Value)| {
         let at = At { value, line, column: None, key: format!("settings.{key}") };

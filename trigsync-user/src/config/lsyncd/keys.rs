@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::value::{Table, Value};
+use super::{
+    evaluate::LAYER,
+    value::{Table, Value},
+};
 use crate::config::{
     ConfigError,
     error::near_miss,
@@ -39,12 +42,19 @@ impl<'a> Keys<'a> {
         error(self.file, &self.at(key, ()), message)
     }
 
-    /// Every key must be known, as lsyncd itself demands.
+    /// Every key must be known, and every value have one, as lsyncd itself demands.
     pub fn check(&self, known: &[&[&str]]) -> Result<(), ConfigError> {
+        self.nothing_without_a_key()?;
         let known = || known.iter().flat_map(|known| known.iter().copied());
-        let Some(unknown) = self.table.named.keys().find(|key| known().all(|known| known != *key)) else { return Ok(()) };
+        let Some(unknown) = self.table.named.keys().find(|key| *key != LAYER && known().all(|known| known != *key)) else { return Ok(()) };
         let near = near_miss(unknown, known()).map_or("take it out".to_owned(), |near| format!("did you mean `{near}`?"));
         Err(self.error(&short(unknown), format!("is no key of lsyncd's ({near})")))
+    }
+
+    pub fn nothing_without_a_key(&self) -> Result<(), ConfigError> {
+        let Some(value) = self.table.list.first() else { return Ok(()) };
+        let shown = text(value).map_or_else(|_| value.kind().to_owned(), |text| format!("`{}`", short(&text)));
+        Err(error(self.file, &self.itself(), format!("holds {shown} without a key (write KEY = VALUE)")))
     }
 
     /// As lsyncd asks: present, and neither nil nor false.

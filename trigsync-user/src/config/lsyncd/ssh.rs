@@ -42,6 +42,7 @@ impl Shell {
         }
         let nothing = Table::default();
         let options = keys.inner("options", &nothing)?;
+        options.nothing_without_a_key()?;
         for (name, value) in &options.table.named {
             let at = options.at(name, ());
             let text = match value {

@@ -22,7 +22,6 @@ use crate::config::{
 };
 
 const COMMON: &[&str] = &[
-    LAYER,
     "source",
     "delay",
     "delete",
@@ -87,6 +86,9 @@ pub(super) fn read(call: &Call, base: &Path, notes: &mut Notes<'_>) -> Result<Sy
     let rsync = keys.inner("rsync", &none)?;
     let old = ["rsyncOps", "rsyncOpts"].into_iter().find(|key| keys.get(key).is_some());
     let options = match old {
+        Some(key) if *rsync.table != none => {
+            return Err(keys.error(key, "stands beside rsync = { … }, which takes its place (leave one out)"));
+        }
         Some(key) => Options::words(&keys, key, notes)?,
         None => Options::read(&rsync, copies, notes)?,
     };
