@@ -53,6 +53,9 @@ impl Lane {
         for (taken, reason) in outcome.failed {
             self.aside.add(taken, reason, ended);
         }
+        if let Some(names) = outcome.cut_off {
+            self.shared.cut_off(names);
+        }
         if outcome.used_free_pass {
             self.context.free_pass = false;
         }
