@@ -175,6 +175,7 @@ fn doctor_tells_good_targets_from_bad_ones() {
     let source = room.source();
     tree::web_site(&source);
     let target = |name: &str| room.directory(format!("targets/{name}"));
+    let lock = room.at("narrow.lock");
     let server = RsyncDaemon::start(
         &room,
         &[
@@ -183,6 +184,10 @@ fn doctor_tells_good_targets_from_bad_ones() {
             Module::new("secret", &target("secret")).secret("deploy", "open sesame"),
             Module::new("nobody", &target("nobody")).set("uid", "nobody"),
             Module::new("no-delete", &target("no-delete")).set("refuse options", "delete"),
+            Module::new("narrow", &target("narrow"))
+                .secret("deploy", "open sesame")
+                .set("max connections", "2")
+                .set("lock file", plain(&lock)),
         ],
     );
     let right = room.secret("right", "open sesame\n");
@@ -200,14 +205,18 @@ fn doctor_tells_good_targets_from_bad_ones() {
             assert!(outcome.stdout.contains(word), "{word:?} is missing: {outcome}");
         }
     }
+    let narrow = server.url_as("deploy", "narrow");
+    let fits = doctor(&narrow, &format!("password_file = {right:?}\nconnections = 2\n")).expect(0);
+    assert!(fits.stdout.contains("connections: 2 at once"), "{fits}");
     let dead = rsyncd::url(rsyncd::free_port(), "m");
-    let bad: [(&str, &str, &[&str]); 6] = [
+    let bad: [(&str, &str, &[&str]); 7] = [
         (&server.url("read-only"), "", &["read only", "read-only"]),
         (&secret, &format!("password_file = {wrong:?}\n"), &["auth", "password"]),
         (&server.url("no-such-module"), "", &["no-such-module"]),
         (&server.url("nobody"), "", &["permission", "write"]),
         (&server.url("no-delete"), "", &["delet"]),
         (&dead, "", &["refused", "connect"]),
+        (&narrow, &format!("password_file = {right:?}\nconnections = 3\n"), &["max connections = 4"]),
     ];
     for (to, more, words) in bad {
         let outcome = doctor(to, more).expect(1);

@@ -15,7 +15,7 @@ use crate::{
         },
         fanotify,
     },
-    config::{Config, Filter, Overrides, RawConfig, sersync},
+    config::{Config, Filter, Overrides, RawConfig, foreign::Imported, lsyncd, sersync},
     control::{Request, Response},
     journal::{NAME, Store},
     model::{RelPath, RelPathBuf},
@@ -26,12 +26,13 @@ use crate::{
 pub type Reader = fn(&[u8]);
 
 /// Every reader, by the name of its target and of its corpus.
-pub const TARGETS: [(&str, Reader); 9] = [
+pub const TARGETS: [(&str, Reader); 10] = [
     ("kernel_records", kernel_records),
     ("fanotify_records", fanotify_records),
     ("btf", btf),
     ("toml", toml),
     ("xml", xml),
+    ("lua", lua),
     ("filter", filter),
     ("rsync_output", rsync_output),
     ("journal", journal),
@@ -67,10 +68,22 @@ pub fn toml(bytes: &[u8]) {
 /// sersync's configuration.
 pub fn xml(bytes: &[u8]) {
     if let Ok(imported) = sersync::parse(bytes, Path::new("/etc/confxml.xml")) {
-        survives(&imported.raw);
-        if let Ok(text) = imported.to_toml() {
-            RawConfig::parse(&text, Path::new("/etc/trigsync.toml")).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        }
+        is_written(&imported);
+    }
+}
+
+/// lsyncd's configuration: a program.
+pub fn lua(bytes: &[u8]) {
+    if let Ok(imported) = lsyncd::parse(bytes, Path::new("/etc/lsyncd.conf.lua")) {
+        is_written(&imported);
+    }
+}
+
+/// What is imported is the same in another process, and its TOML is read.
+fn is_written(imported: &Imported) {
+    survives(&imported.raw);
+    if let Ok(text) = imported.to_toml() {
+        RawConfig::parse(&text, Path::new("/etc/trigsync.toml")).unwrap_or_else(|error| panic!("{error}\n{text}"));
     }
 }
 

@@ -11,7 +11,8 @@ use std::{
 use proptest::prelude::*;
 use trigsync::config::{
     Config, ConfigError, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template,
-    sersync::{self, Imported, NoteKind},
+    foreign::{Imported, NoteKind},
+    sersync,
 };
 
 const SHIPPED: &str = include_str!("sersync/shipped.xml");
@@ -418,8 +419,11 @@ fn content_decides_what_a_file_is() {
     }
     let error = RawConfig::parse_bytes(b"a = 1\nb = \"\xff\"\n", Path::new("x.toml")).unwrap_err().to_string();
     assert_eq!(error, "x.toml:2: is not TOML: it holds bytes that are not UTF-8");
-    let error = sersync::read(&directory.path().join("a.xml")).unwrap_err().to_string();
-    assert!(error.ends_with("is no confxml.xml: it does not begin with `<` (name sersync's file)"), "{error}");
+    let error = trigsync::config::import(&directory.path().join("a.xml")).unwrap_err().to_string();
+    assert!(
+        error.contains("a.xml:1: is not Lua: ") && error.ends_with("(name lsyncd's configuration, or sersync's confxml.xml)"),
+        "{error}"
+    );
     assert!(RawConfig::read(Path::new("/dev/zero")).unwrap_err().to_string().contains("is larger than"));
 }
 

@@ -12,6 +12,7 @@ pub mod ebpf;
 pub mod fuzz;
 pub mod interrupt;
 pub mod mirror;
+pub mod on_path;
 pub mod packages;
 pub mod privilege;
 pub mod process;

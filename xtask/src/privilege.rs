@@ -4,7 +4,7 @@ use std::{os::unix::process::CommandExt, process::Command};
 
 use anyhow::{Context, Error, Result, bail};
 
-use crate::packages;
+use crate::on_path::on_path;
 
 /// Whether this process may do everything that trigsync needs.
 pub fn is_root() -> bool {
@@ -16,7 +16,7 @@ pub fn as_root(command: Command) -> Result<Command> {
     if is_root() {
         return Ok(command);
     }
-    if !packages::on_path("sudo") {
+    if !on_path("sudo") {
         bail!("{} needs root and there is no sudo here: run this as root", command.get_program().display());
     }
     let mut sudo = Command::new("sudo");
@@ -37,7 +37,7 @@ pub fn cargo_runner() -> Result<Option<(String, String)>> {
     if is_root() {
         return Ok(None);
     }
-    if !packages::on_path("sudo") {
+    if !on_path("sudo") {
         bail!("the tests need root (fanotify, owners, a real sshd) and there is no sudo here: run this as root");
     }
     let output = Command::new("rustc").arg("-vV").output().context("rustc does not start")?;

@@ -63,9 +63,10 @@ pub enum Command {
     },
     /// Do as sersync2 did with these options; the same as a program of the name sersync2.
     Sersync(Sersync),
-    /// Turn sersync's confxml.xml into a trigsync.toml on standard output, and tell on standard error what changes with it.
+    /// Turn sersync's confxml.xml or lsyncd's configuration into a trigsync.toml on standard output, and tell on standard error what
+    /// changes with it.
     Import {
-        /// The confxml.xml.
+        /// The confxml.xml, or the lsyncd.conf.lua, whatever it is called.
         file: PathBuf,
     },
     /// Wait until everything that changed before now has arrived at every target.

@@ -11,7 +11,7 @@ use crate::{
         fanotify::probe,
     },
     config::{Config, Overrides, RawConfig},
-    rsync::{Route, Rsync},
+    rsync::{Route, Rsync, check_connections},
 };
 
 pub fn doctor(state_dir: &Path, config: Option<&Path>, flags: &CaptureFlags) -> anyhow::Result<ExitCode> {
@@ -106,7 +106,12 @@ impl Report {
         for sync in &config.syncs {
             for target in &sync.targets {
                 let route = Route { source: &sync.source, filter: &sync.filter, cross_mounts: sync.cross_mounts, target };
-                for check in rsync.check_target(&route).await {
+                let mut checks = rsync.check_target(&route).await;
+                if checks.iter().all(|check| check.result.is_ok()) {
+                    let wanted = target.connections.get() + u32::from(sync.canary.is_some());
+                    checks.extend(check_connections(target, wanted).await);
+                }
+                for check in checks {
                     let subject = format!("{}: {}: {}", sync.name, target.name, check.name);
                     self.line(&subject, check.result.as_deref().map_err(String::as_str));
                 }

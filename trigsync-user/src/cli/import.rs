@@ -8,24 +8,20 @@ use std::{
     process::ExitCode,
 };
 
-use crate::config::sersync::{self, NoteKind};
+use crate::config::{self, foreign::NoteKind};
 
 pub fn import(file: &Path) -> anyhow::Result<ExitCode> {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    let imported = sersync::read(&file)?;
+    let imported = config::import(&file)?;
     let toml = imported.to_toml()?;
     let mut last = None;
     let mut err = stderr().lock();
     for note in &imported.notes {
         if last.replace(note.kind) != Some(note.kind) {
-            writeln!(
-                err,
-                "{}",
-                match note.kind {
-                    NoteKind::Warning => "not carried over, or not as it was:",
-                    NoteKind::Difference => "different from sersync, with nothing lost:",
-                }
-            )?;
+            match note.kind {
+                NoteKind::Warning => writeln!(err, "not carried over, or not as it was:")?,
+                NoteKind::Difference => writeln!(err, "different from {}, with nothing lost:", imported.program)?,
+            }
         }
         writeln!(err, "  {note}")?;
     }

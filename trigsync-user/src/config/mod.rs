@@ -9,6 +9,9 @@ mod address;
 mod audit;
 mod error;
 mod filter;
+pub mod foreign;
+mod import;
+pub mod lsyncd;
 mod options;
 mod parse;
 mod pattern;
@@ -23,6 +26,7 @@ pub use address::{InvalidAddress, TargetAddress};
 pub use audit::{AuditConfig, Window};
 pub use error::ConfigError;
 pub use filter::Filter;
+pub use import::import;
 pub use pattern::InvalidPattern;
 pub use plugin::{
     EACH, ExecInput, Expression, HttpRequest, Piece, Placeholder, PluginAction, PluginConfig, PluginPaths, Separator, Template, UrlRule,

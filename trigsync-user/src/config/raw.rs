@@ -220,7 +220,12 @@ impl RawConfig {
             let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
             ConfigError::in_file(file, Some(line), None, "is not TOML: it holds bytes that are not UTF-8")
         })?;
-        Self::parse(text, file)
+        Self::parse(text, file).map_err(|error| match file.extension() {
+            Some(extension) if extension == "lua" => {
+                ConfigError::in_file(file, None, None, "is not TOML; if it is lsyncd's, import it (trigsync import FILE > trigsync.toml)")
+            }
+            _ => error,
+        })
     }
 
     /// Reads and parses a file.

@@ -59,6 +59,9 @@ impl Lane {
         {
             listener.arrived(outcome.settled.iter().map(Item::arrived).collect());
         }
+        if let Some(names) = outcome.cut_off {
+            self.shared.cut_off(names);
+        }
         if outcome.used_free_pass {
             self.context.free_pass = false;
         }

@@ -17,7 +17,7 @@ use crate::{
     config::TargetConfig,
     model::{Mark, Ops, RelPath, RelPathBuf, Scope},
     plan::{Gone, Item, PlannedRun, open_same_root, settled},
-    rsync::{Answer, Compare, Deletions, Listing, Missing, Progress, Route, Rsync, Run, Stats, Verdict, Work, list, removal_rules},
+    rsync::{Answer, Compare, Deletions, Extent, Listing, Missing, Progress, Route, Rsync, Run, Stats, Verdict, Work, list, removal_rules},
 };
 
 /// A full target is asked again so often, within a second.
@@ -60,6 +60,8 @@ pub(super) struct Outcome {
     pub failed: Vec<(Taken, String)>,
     /// What ended the job early.
     pub trouble: Option<Trouble>,
+    /// Names in the longest list whose rsync ended without its server's word.
+    pub cut_off: Option<u64>,
     /// A guard would have stopped it, and the operator's release let it pass.
     pub used_free_pass: bool,
     /// Sums over all processes.
@@ -93,6 +95,21 @@ impl std::fmt::Display for Trouble {
             Self::RootGone(reason) | Self::Guard(reason) => reason,
             Self::Stopped => "the daemon was stopped",
         })
+    }
+}
+
+impl Trouble {
+    /// What follows from an answer for the lane; none where rsync has done its work, or part of it.
+    fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Done | Verdict::Vanished(_) | Verdict::Partial { .. } => None,
+            Verdict::MissingArgsRefused(text) | Verdict::Hold(text) => Some(Self::Hold(text)),
+            Verdict::Withheld(due) => Some(Self::Hold(format!("rsync withheld {due} deletions that it was told to make"))),
+            Verdict::Full(text) => Some(Self::Full(text)),
+            Verdict::Retry(text) => Some(Self::Retry(text)),
+            Verdict::NoSpace(text) => Some(Self::NoSpace(text)),
+            Verdict::Stopped => Some(Self::Stopped),
+        }
     }
 }
 
@@ -131,20 +148,26 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome 
                 tracing::info!("{}: the receiver cannot do --delete-missing-args; deleting by filter rules instead", context.target.name);
                 parts.extend(context.prepare(part));
             }
-            Verdict::MissingArgsRefused(text) | Verdict::Hold(text) => outcome.give_up(part, Trouble::Hold(text), begun),
-            Verdict::Withheld(due) => {
-                outcome.give_up(part, Trouble::Hold(format!("rsync withheld {due} deletions that it was told to make")), begun)
+            verdict => {
+                let begun = begun || matches!(verdict, Verdict::NoSpace(_));
+                if let Some(trouble) = Trouble::of(verdict) {
+                    outcome.give_up(part, trouble, begun);
+                }
             }
-            Verdict::Full(text) => outcome.give_up(part, Trouble::Full(text), begun),
-            Verdict::Retry(text) => outcome.give_up(part, Trouble::Retry(text), begun),
-            Verdict::NoSpace(text) => outcome.give_up(part, Trouble::NoSpace(text), true),
-            Verdict::Stopped => outcome.give_up(part, Trouble::Stopped, begun),
         }
     }
     if outcome.trouble.is_some() && crate::sabotage::asks_for("batch-dropped") {
         (outcome.again, outcome.failed) = Default::default();
     }
     outcome
+}
+
+/// Asks the target for nothing: whether it answers.
+pub(super) async fn ask(context: &JobContext) -> Result<(), Trouble> {
+    let config = &context.sync.config;
+    let route = Route { source: &config.source, filter: &config.filter, cross_mounts: config.cross_mounts, target: &context.target };
+    let answer = context.rsync.compare(&route, false, Extent::Names(&[]), &context.stop).await;
+    answer.map(drop).or_else(|answer| Trouble::of(answer.verdict).map_or(Ok(()), Err))
 }
 
 impl Outcome {
@@ -247,6 +270,7 @@ impl JobContext {
         outcome.processes += 1;
         if answer.interrupted {
             outcome.again.extend(leftovers(run));
+            outcome.cut_off = outcome.cut_off.max(Some(run.items.len() as u64));
         }
         outcome.stats.add(&answer.stats);
         tracing::debug!(target = %self.target.name, ?work, paths = run.items.len(), ?deletions, verdict = ?answer.verdict, "rsync");

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     aside::Aside,
     cut::Cut,
-    job::{JobContext, Outcome, Trouble, carry_out},
+    job::{JobContext, Outcome, Trouble, ask, carry_out},
     now,
     overlap::Reach,
     shared::LaneShared,
@@ -45,7 +45,7 @@ pub struct Lane {
     pub(super) shared: Arc<LaneShared>,
     cut: Cut,
     pub(super) context: JobContext,
-    gate: watch::Receiver<GateState>,
+    pub(super) gate: watch::Receiver<GateState>,
     jobs: JoinSet<Ended>,
     pub(super) running: Vec<Running>,
     /// Runs of the present round that wait for a connection.
@@ -69,7 +69,7 @@ pub struct Lane {
 pub(super) struct Running {
     id: u64,
     marks: usize,
-    oldest: Stamp,
+    oldest: Option<Stamp>,
     full_pass: bool,
     begun: SystemTime,
     /// For what runs beside the rounds.
@@ -85,6 +85,8 @@ struct Ended {
 enum Done {
     Planned(Plan),
     Carried(Outcome),
+    /// The target was asked whether it answers.
+    Asked(Result<(), Trouble>),
     /// The root is not what it was; the batch was not looked at.
     RootGone(RootError, Vec<Taken>),
     /// No cut could be made, or nothing could be opened; the batch was not looked at.
@@ -164,11 +166,11 @@ impl Lane {
     }
 
     /// Connections that are the lane's own at present.
-    fn not_lent(&self) -> usize {
+    pub(super) fn not_lent(&self) -> usize {
         self.connections.saturating_sub(self.shared.loans().lent())
     }
 
-    fn round_is_over(&self) -> bool {
+    pub(super) fn round_is_over(&self) -> bool {
         self.round.is_empty() && self.running.iter().all(|job| job.reach.is_some())
     }
 
@@ -176,6 +178,9 @@ impl Lane {
         let connections = self.not_lent();
         if self.gate.borrow().stopped.is_some() || self.shared.is_held() || self.retry_at.is_some_and(|at| at > Instant::now()) {
             return;
+        }
+        if self.shared.lingering().waits(Instant::now()) {
+            return self.ask();
         }
         while self.running.len() < connections
             && let Some(run) = self.round.pop_front()
@@ -192,6 +197,17 @@ impl Lane {
         if self.running.len() < connections {
             self.start_round();
         }
+    }
+
+    /// Asks the target whether it answers, where that has to be known.
+    fn ask(&mut self) {
+        let is_idle = self.round_is_over() && self.running.len() < self.not_lent();
+        if !is_idle || !self.shared.lingering().is_unheard() {
+            return;
+        }
+        let id = self.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), reach: None });
+        let context = self.context.clone();
+        self.jobs.spawn(async move { Ended { id, done: Done::Asked(ask(&context).await) } });
     }
 
     /// One connection is kept for the rounds, where there is more than one. But a full pass may take hours: a subtree that came up since
@@ -233,7 +249,7 @@ impl Lane {
         if batch.is_empty() {
             return;
         }
-        let oldest = batch.iter().map(|taken| taken.since).min().unwrap_or_default();
+        let oldest = batch.iter().map(|taken| taken.since).min();
         let id = self.enlist(Running { id: 0, marks: batch.len(), oldest, full_pass: false, begun: SystemTime::now(), reach: None });
         let (sync, root, cut) = (self.context.sync.clone(), self.gate.borrow().root, self.cut.clone());
         self.jobs.spawn(async move {
@@ -256,39 +272,13 @@ impl Lane {
         let id = self.enlist(Running {
             id: 0,
             marks: run.items.len(),
-            oldest: run.oldest().unwrap_or_default(),
+            oldest: run.oldest(),
             full_pass: run.is_full_pass(),
             begun: SystemTime::now(),
             reach: beside.then(|| Reach::of(&run)),
         });
         let context = self.context.clone();
         self.jobs.spawn(async move { Ended { id, done: Done::Carried(carry_out(&context, run).await) } });
-    }
-
-    /// Lends to whoever has waited for long enough.
-    fn lend_first(&self) {
-        if self.may_lend() && self.shared.loans().is_urgent() && self.running.len() < self.not_lent() {
-            self.shared.loans().lend();
-        }
-    }
-
-    fn may_lend(&self) -> bool {
-        self.gate.borrow().stopped.is_none() && !self.shared.is_held() && self.trouble.is_none()
-    }
-
-    /// Lends a connection that is not needed, and wants it back where everything else is in use.
-    fn lend(&mut self) {
-        if !self.may_lend() {
-            return self.shared.loans().recall();
-        }
-        let is_due = self.round_is_over() && self.shared.set().due().is_some_and(|due| due <= now());
-        let waits = !self.round.is_empty() || !self.bulk.is_empty() || is_due;
-        let free = self.not_lent().saturating_sub(self.running.len());
-        if waits && free == 0 {
-            self.shared.loans().recall();
-        } else if !waits && free > 0 && self.shared.loans().is_asked_for() {
-            self.shared.loans().lend();
-        }
     }
 
     fn enlist(&mut self, job: Running) -> u64 {
@@ -306,6 +296,8 @@ impl Lane {
         match ended.done {
             Done::Planned(plan) => self.take_plan(plan),
             Done::Carried(outcome) => self.take_outcome(outcome, begun),
+            Done::Asked(Ok(())) => self.shared.lingering().answered(Instant::now()),
+            Done::Asked(Err(trouble)) => self.suffer(trouble, Instant::now()),
             Done::RootGone(error, batch) => {
                 self.shared.set().put_back(batch);
                 self.context.sync.stop_without_root(&error.to_string());
@@ -387,7 +379,7 @@ impl Lane {
 
     /// When the oldest mark was made that is on its way.
     fn oldest_out(&self) -> Option<Stamp> {
-        let running = self.running.iter().flat_map(|job| [Some(job.oldest), job.reach.as_ref().and_then(Reach::oldest_shadow)]);
+        let running = self.running.iter().flat_map(|job| [job.oldest, job.reach.as_ref().and_then(Reach::oldest_shadow)]);
         running.chain(self.round.iter().chain(&self.bulk).map(PlannedRun::oldest)).flatten().min()
     }
 
@@ -425,6 +417,9 @@ impl Lane {
         }
         if let Some(at) = self.retry_at.filter(|at| *at > Instant::now()) {
             return Some(at);
+        }
+        if let Some(until) = self.shared.lingering().until() {
+            return Some(until);
         }
         if !self.round_is_over() || self.running.len() + self.shared.loans().recalled() >= self.connections {
             return None;

@@ -17,6 +17,8 @@ mod full_pass;
 mod guard;
 mod job;
 mod lane;
+mod lend;
+mod lingering;
 mod loan;
 mod overlap;
 mod shared;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{arrivals::Arrivals, audited::Audited, loan::Loans, now};
+use super::{arrivals::Arrivals, audited::Audited, lingering::Lingering, loan::Loans, now};
 use crate::{
     coalesce::{Changes, DirtySet},
     config::Settle,
@@ -31,6 +31,7 @@ pub struct LaneShared {
     beat: AtomicU64,
     /// Bytes that marks may take.
     bound: AtomicUsize,
+    lingering: Mutex<Lingering>,
     pub(super) flushes: Mutex<Vec<Flush>>,
     orders: Mutex<Orders>,
     loans: Arc<Loans>,
@@ -74,6 +75,7 @@ impl LaneShared {
             searching: AtomicU64::new(0),
             beat: AtomicU64::new(now()),
             bound: AtomicUsize::new(usize::MAX),
+            lingering: Mutex::default(),
             flushes: Mutex::default(),
             orders: Mutex::default(),
             loans: Arc::new(Loans::new(wake.clone())),
@@ -166,6 +168,15 @@ impl LaneShared {
     /// When a search began that runs.
     pub(super) fn searching(&self) -> Option<Stamp> {
         Some(self.searching.load(Relaxed)).filter(|stamp| *stamp > 0)
+    }
+
+    /// An rsync with so many names ended without its server's word, one of the last daemon's perhaps.
+    pub fn cut_off(&self, names: u64) {
+        self.lingering().cut_off(names);
+    }
+
+    pub(super) fn lingering(&self) -> MutexGuard<'_, Lingering> {
+        lock(&self.lingering)
     }
 
     /// Holds marks in about so many bytes from now on.

@@ -56,6 +56,11 @@ impl Left {
         self.passed.as_ref()
     }
 
+    /// Whether there was a daemon that did not end by itself.
+    pub fn is_unclean(&self) -> bool {
+        self.set_aside.is_some() || self.passed.as_ref().is_some_and(|passed| !passed.clean)
+    }
+
     /// Why nothing is known, where the journal was of no use.
     pub fn set_aside(&self) -> Option<&str> {
         self.set_aside.as_deref()

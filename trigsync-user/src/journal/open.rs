@@ -68,6 +68,10 @@ impl Store {
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(PATIENCE).map_err(failed)?;
         let is_new = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map_err(failed)? == 0;
+        if connection.is_readonly("main").map_err(failed)? {
+            // It was opened for writing: of what SQLite does not know it lets itself only read.
+            return Err(JournalError::Unusable { path: path.to_owned(), what: "of a later format of SQLite's".into() });
+        }
         if is_new {
             connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
             connection.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
@@ -241,5 +245,18 @@ mod tests {
             let (_, left) = Store::open(place.path()).expect("the new one is sound");
             assert_eq!(left.set_aside(), None, "{damage}");
         }
+    }
+
+    #[test]
+    fn a_journal_of_a_later_format_is_set_aside() {
+        use std::os::unix::fs::FileExt as _;
+
+        let place = tempfile::tempdir().expect("a place");
+        drop(Store::open(place.path()).expect("a new one"));
+        let file = OpenOptions::new().write(true).open(place.path().join(NAME)).expect("it is there");
+        // SQLite's version for writing: 1 or 2.
+        file.write_all_at(&[200], 18).expect("it is ours");
+        let (_, left) = Store::open(place.path()).expect("one that is set aside is made anew");
+        assert!(left.set_aside().is_some_and(|text| text.contains("was set aside as")), "{:?}", left.set_aside());
     }
 }

@@ -8,6 +8,7 @@ mod answer;
 mod arguments;
 mod check;
 mod classify;
+mod connections;
 mod fetch;
 mod lines;
 mod process;
@@ -25,6 +26,7 @@ pub(crate) use verify::fuzz;
 
 pub use answer::{Answer, Stats, Verdict};
 pub use check::Check;
+pub use connections::check_connections;
 pub use removals::removal_rules;
 pub use run::Rsync;
 pub use verify::{Comparison, Drift, Extent};

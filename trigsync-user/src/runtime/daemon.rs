@@ -170,7 +170,7 @@ impl Daemon {
         let (_, identity) = open_root(&config.source)?;
         let context = Arc::new(SyncContext::new(Arc::new(config), identity));
         let config = &context.config;
-        let share = |target: &TargetConfig| RunningLane::share(config, target, left.of(&config.name, &target.name));
+        let share = |target: &TargetConfig| RunningLane::share(config, target, left);
         let shared: Vec<_> = config.targets.iter().map(|target| kept.remove(&target.name).unwrap_or_else(|| share(target))).collect();
         self.table.enter(id, context.clone(), shared.clone());
         let added = self.capture.add_root(id, watched(config, self.state_dir.path())).await;

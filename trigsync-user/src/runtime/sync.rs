@@ -71,9 +71,15 @@ impl RunningLane {
     }
 
     /// The shared side of a lane for `target`, before the lane starts, with what the last daemon left unsent.
-    pub fn share(config: &SyncConfig, target: &TargetConfig, left: Option<&LaneLeft>) -> Arc<LaneShared> {
+    pub fn share(config: &SyncConfig, target: &TargetConfig, all_left: &Left) -> Arc<LaneShared> {
+        let left = all_left.of(&config.name, &target.name);
         let marks = left.into_iter().flat_map(LaneLeft::marks);
         let shared = LaneShared::new(config.settle, target.name.clone(), target.address.to_string(), marks);
+        let unsent = left.map_or(0, LaneLeft::len);
+        if unsent > 0 || all_left.is_unclean() {
+            // Some of it may have been on its way.
+            shared.cut_off(unsent.min(config.batch.paths) as u64);
+        }
         if let Some(point) = left.and_then(|left| left.audit.clone()) {
             shared.audited().resume(point);
         }

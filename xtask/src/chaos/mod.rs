@@ -34,8 +34,8 @@ use clap::{Args, ValueEnum};
 use crate::{
     cargo::{self, Profile},
     interrupt,
-    packages::{self, on_path},
-    privilege,
+    on_path::on_path,
+    packages, privilege,
 };
 use faults::Faults;
 use finding::Finding;

@@ -15,7 +15,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    cargo, chaos, packages, privilege, tidy,
+    cargo, chaos,
+    on_path::on_path,
+    packages, privilege, tidy,
     vm::{self, Verdict},
 };
 use results::Results;
@@ -77,7 +79,7 @@ impl Stages {
 fn tools() -> Result<()> {
     for component in ["fmt", "clippy"] {
         let there = cargo::cargo().args([component, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success();
-        if !there && packages::on_path("rustup") {
+        if !there && on_path("rustup") {
             let component = if component == "fmt" { "rustfmt" } else { component };
             println!("{component}: not here; `rustup component add {component}`");
             checked(Command::new("rustup").args(["component", "add", component]).current_dir(cargo::workspace_root()))?;
@@ -86,7 +88,7 @@ fn tools() -> Result<()> {
     if let Err(error) = packages::require(&packages::WELCOME_FOR_TESTS) {
         println!("{error:#}; the tests that want it are skipped");
     }
-    if !packages::on_path("npm") {
+    if !on_path("npm") {
         println!("npm: not here, and not installed by xtask; the test that wants it is skipped");
     }
     packages::require(&packages::FOR_TESTS)

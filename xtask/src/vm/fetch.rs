@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::packages;
+use crate::on_path::on_path;
 
 /// Debian's releases, and the kernels that they have: 5.10, 6.1, 6.12, and the newest, which moves.
 pub const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "forky"];
@@ -26,7 +26,7 @@ pub fn image(suite: &str, directory: &Path) -> Result<PathBuf> {
     if let Some(image) = image_in(&unpacked) {
         return Ok(image);
     }
-    if !packages::on_path("apt-get") || !packages::on_path("dpkg") {
+    if !on_path("apt-get") || !on_path("dpkg") {
         bail!(
             "Debian's kernels are fetched on a Debian-like system only; here, give one: cargo xtask vm --kernel /boot/vmlinuz-$(uname -r)"
         );

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::initramfs::Archive;
-use crate::{cargo, packages};
+use crate::{cargo, on_path::path_of};
 
 /// Programs of this machine, where they are here: without one of them the guest says what it cannot do.
 const TOOLS: [&str; 4] = ["rsync", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"];
@@ -31,7 +31,7 @@ pub fn pack(archive: &Path) -> Result<()> {
     }
     let mut libraries = BTreeSet::new();
     for tool in TOOLS {
-        let Some(path) = packages::path_of(tool) else { continue };
+        let Some(path) = path_of(tool) else { continue };
         archive.program(&Path::new("/bin").join(tool), &path)?;
         libraries.extend(libraries_of(&path)?);
     }

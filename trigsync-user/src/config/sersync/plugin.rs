@@ -15,7 +15,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{
     confxml::{Confxml, Expressions, PluginSettings},
     short,
-    translate::{Translator, with},
+    translate::Translator,
+    with,
 };
 use crate::config::{
     ConfigError, EACH, Expression, Separator,

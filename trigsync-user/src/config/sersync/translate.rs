@@ -12,7 +12,7 @@ use super::{
     confxml::{Confxml, Remote},
     expression,
     params::{self, Params},
-    rsync_pattern, short,
+    rsync_pattern, short, with,
 };
 use crate::config::{
     ConfigError, RawConfig, TargetAddress,
@@ -56,10 +56,6 @@ pub(super) struct Translator<'a> {
     /// The file's directory.
     pub base: PathBuf,
     notes: &'a mut Vec<Note>,
-}
-
-pub(super) fn with<T, U>(at: &At<T>, value: U) -> At<U> {
-    At { value, line: at.line, column: at.column, key: at.key.clone() }
 }
 
 impl Translator<'_> {

@@ -1,5 +1,5 @@
-//! `commonParams`: rsync options as sersync gave them to a shell, word by word: what is passed on, what has a key of its own, what is taken
-//! out with its reason, and what cannot be left out without harm.
+//! Options as another program gave them to rsync, word by word: what is passed on, what has a key of its own, what is taken out with its
+//! reason, and what cannot be left out without harm.
 //!
 //! - What a batch does anyway (`-a`, `-r`, `-R`, `-t`, `--delete`) is not worth a word.
 //! - An option whose loss would delete, overwrite or send what sersync did not is an error.
@@ -12,17 +12,15 @@ use crate::config::{
 
 /// What the options come to.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Params {
+pub(in crate::config) struct Params {
     pub options: Vec<String>,
     /// gitignore patterns.
     pub excludes: Vec<String>,
     pub bandwidth_limit: Option<String>,
     pub modify_window: Option<i32>,
-    /// Seconds, unless `<timeout>` is on.
+    /// Seconds.
     pub timeout: Option<u64>,
-    /// Unless `<userDefinedPort>` is on.
     pub port: Option<u16>,
-    /// Unless `<auth>` is on.
     pub password_file: Option<String>,
     pub one_file_system: bool,
     /// One text each: what is left out, and why.
@@ -107,7 +105,7 @@ const DONE_ANYWAY: &[&str] = &[
     "force",
 ];
 
-/// Without these, more would be deleted, overwritten or sent than sersync did.
+/// Without these, more would be deleted, overwritten or sent than the other program did.
 const NEEDED: &[&str] = &[
     "dry-run",
     "list-only",
@@ -134,7 +132,7 @@ const NEEDED: &[&str] = &[
     "iconv",
 ];
 
-/// What `-a` asks for, and how it is switched off where sersync did not ask for it.
+/// What `-a` asks for, and how it is switched off where the other program did not ask for it.
 const KEPT: &[(char, &str, &str)] = &[
     ('l', "links", "--no-links"),
     ('p', "perms", "--no-perms"),
@@ -144,53 +142,69 @@ const KEPT: &[(char, &str, &str)] = &[
     ('D', "specials", "--no-specials"),
 ];
 
-/// Reads the options. The error is about all of them.
-pub(super) fn read(written: &str) -> Result<Params, String> {
+/// Reads options as they were written for a shell. The error is about all of them.
+pub(in crate::config) fn read(written: &str) -> Result<Params, String> {
     let words = shlex::split(written).ok_or("has a quote without its end")?;
-    let mut reader = Reader { params: Params::default(), kept: [false; KEPT.len()] };
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        if let Some(sign) = word.chars().find(|sign| "$`".contains(*sign)) {
-            return Err(format!("`{word}` holds `{sign}` for a shell, and none reads it here (write out what it stands for)"));
-        }
-        let mut value = |name: &str| words.next().ok_or_else(|| format!("`{name}` lacks its value"));
-        if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
-            match long.split_once('=') {
-                Some((name, value)) => reader.long(name, Some(value.to_owned()))?,
-                None if WITH_VALUE.contains(&long) => {
-                    let value = value(&word)?;
-                    reader.long(long, Some(value))?;
-                }
-                None => reader.long(long, None)?,
-            }
-            continue;
-        }
-        let Some(cluster) = word.strip_prefix('-').filter(|cluster| !cluster.is_empty() && *cluster != "-") else {
-            return Err(format!("`{word}` is no option of rsync's, and no shell reads it here (leave it out)"));
-        };
-        for (index, letter) in cluster.char_indices() {
-            match LETTERS_WITH_VALUE.iter().find(|(known, _)| *known == letter) {
-                Some((_, long)) => {
-                    let rest = &cluster[index + letter.len_utf8()..];
-                    let rest = rest.strip_prefix('=').unwrap_or(rest);
-                    let value = if rest.is_empty() { value(&format!("-{letter}"))? } else { rest.to_owned() };
-                    reader.long(long, Some(value))?;
-                    break;
-                }
-                None => reader.letter(letter)?,
-            }
-        }
+    let shell = |word: &&String| word.contains(['$', '`']);
+    if let Some(word) = words.iter().find(shell) {
+        let sign = if word.contains('$') { '$' } else { '`' };
+        return Err(format!("`{word}` holds `{sign}` for a shell, and none reads it here (write out what it stands for)"));
     }
-    Ok(reader.finish())
+    let mut reader = Reader::default();
+    let mut params = reader.read(words)?;
+    params.options.extend(reader.off().map(str::to_owned));
+    Ok(params)
 }
 
-struct Reader {
+/// Reads options word by word, and knows which of those that `-a` stands for were among them.
+#[derive(Default)]
+pub(in crate::config) struct Reader {
     params: Params,
     /// In the order of [`KEPT`].
     kept: [bool; KEPT.len()],
 }
 
 impl Reader {
+    /// What these words come to, beside those that were read before. The error is about all of them.
+    pub fn read(&mut self, words: Vec<String>) -> Result<Params, String> {
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            let mut value = |name: &str| words.next().ok_or_else(|| format!("`{name}` lacks its value"));
+            if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
+                match long.split_once('=') {
+                    Some((name, value)) => self.long(name, Some(value.to_owned()))?,
+                    None if WITH_VALUE.contains(&long) => {
+                        let value = value(&word)?;
+                        self.long(long, Some(value))?;
+                    }
+                    None => self.long(long, None)?,
+                }
+                continue;
+            }
+            let Some(cluster) = word.strip_prefix('-').filter(|cluster| !cluster.is_empty() && *cluster != "-") else {
+                return Err(format!("`{word}` is no option of rsync's, and no shell reads it here (leave it out)"));
+            };
+            for (index, letter) in cluster.char_indices() {
+                match LETTERS_WITH_VALUE.iter().find(|(known, _)| *known == letter) {
+                    Some((_, long)) => {
+                        let rest = &cluster[index + letter.len_utf8()..];
+                        let rest = rest.strip_prefix('=').unwrap_or(rest);
+                        let value = if rest.is_empty() { value(&format!("-{letter}"))? } else { rest.to_owned() };
+                        self.long(long, Some(value))?;
+                        break;
+                    }
+                    None => self.letter(letter)?,
+                }
+            }
+        }
+        Ok(std::mem::take(&mut self.params))
+    }
+
+    /// What switches off what nobody asked for: owners and modes for one, which the `-a` of every batch would send.
+    pub fn off(&self) -> impl Iterator<Item = &'static str> {
+        KEPT.iter().zip(self.kept).filter(|(_, kept)| !kept).map(|((.., off), _)| *off)
+    }
+
     fn leave_out(&mut self, option: &str, reason: &str) {
         self.params.left_out.push(format!("`{option}` is left out: {reason}"));
     }
@@ -277,13 +291,6 @@ impl Reader {
             }
         }
         Ok(())
-    }
-
-    /// sersync mirrors neither owners nor modes where it is not told to, and `-a`, which a batch needs, does.
-    fn finish(mut self) -> Params {
-        let missing = KEPT.iter().zip(self.kept).filter(|(_, kept)| !kept).map(|((.., off), _)| (*off).to_owned());
-        self.params.options.extend(missing);
-        self.params
     }
 }
 
