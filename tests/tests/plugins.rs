@@ -4,6 +4,8 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -16,6 +18,7 @@ use trigsync_tests::{
     mirror::{Launch, Mirror},
     process::eventually,
     room::Room,
+    rsyncd::free_port,
     skip, tree,
 };
 
@@ -27,10 +30,14 @@ const HOSTILE: [&[u8]; 8] =
 
 /// A daemon with one sync, `www`, and these lines for its plugins.
 fn launch<'a>(room: &'a Room, plugins: &str) -> Launch<'a> {
+    launch_with(room, "", plugins)
+}
+
+fn launch_with<'a>(room: &'a Room, keys: &str, plugins: &str) -> Launch<'a> {
     let (source, target) = (room.source(), room.target());
     Launch::config(
         room,
-        &format!("stop_timeout = \"2s\"\n[[sync]]\nname = \"www\"\nsource = {source:?}\ntargets = [{target:?}]\n{plugins}"),
+        &format!("stop_timeout = \"2s\"\n{keys}[[sync]]\nname = \"www\"\nsource = {source:?}\ntargets = [{target:?}]\n{plugins}"),
     )
 }
 
@@ -68,6 +75,15 @@ fn listed(bytes: &[u8], directory: &str, end: u8) -> BTreeSet<Vec<u8>> {
         .filter(|name| !name.is_empty())
         .map(<[u8]>::to_vec)
         .collect()
+}
+
+/// What a scraper gets.
+fn metrics(address: &str) -> String {
+    let mut connection = TcpStream::connect(address).expect("metrics are served");
+    write!(connection, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it listens");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("it answers in UTF-8");
+    answer
 }
 
 fn hostile() -> BTreeSet<Vec<u8>> {
@@ -275,7 +291,8 @@ fn a_plugin_that_fails_shows_in_status_check_and_metrics() {
     let room = Room::new();
     let program = room.program("fail", "test -e \"$0.mended\" || { echo 'out of luck' >&2; exit 7; }");
     let plugin = format!("[[sync.plugin]]\nname = \"fails\"\nkind = \"exec\"\ncommand = [{program:?}]\nattempts = 2\n");
-    let mirror = launch(&room, &plugin).start();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mirror = launch_with(&room, &format!("metrics = \"{address}\"\n"), &plugin).start();
     fs::write(room.source().join("file"), "file").expect("a file in the source");
     mirror.flush();
     mirror.until("its paths are given up", LIMIT, |status| {
@@ -289,10 +306,16 @@ fn a_plugin_that_fails_shows_in_status_check_and_metrics() {
     let line = mirror.ask(&["check"]).expect(1).stdout;
     assert!(line.starts_with("TRIGSYNC WARNING - www: plugin fails fails: ") && line.contains(reason), "{line}");
     mirror.until_logged(reason);
+    let metric = |name: &str| {
+        let answer = metrics(&address);
+        let line = answer.lines().find(|line| line.starts_with(&format!("trigsync_plugin_{name}{{sync=\"www\",plugin=\"fails\"}}")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name} in {answer}"))
+    };
+    assert!(metric("failing") == 1.0 && metric("failures_total") >= 2.0 && metric("dropped_total") >= 1.0);
     fs::write(format!("{}.mended", program.display()), "").expect("a file beside the program");
     fs::write(room.source().join("file"), "again").expect("a file in the source");
     told_all(&mirror);
-    assert!(mirror.status().sync("www")["plugins"][0]["trouble"].is_null());
+    assert!(mirror.status().sync("www")["plugins"][0]["trouble"].is_null() && metric("failing") == 0.0);
     mirror.ask(&["check"]).expect(0);
 }
 

@@ -224,6 +224,8 @@ fn plugins_are_told_as_sersync_told_them() {
     assert!(imported.code == 0 && imported.stdout.contains("separator = \"connection\""), "{imported}");
     launch.rewrite(&imported.stdout);
     let mirror = launch.start();
+    // What changes during the full pass of a start is part of it.
+    mirror.flush();
     fs::remove_file(source.join("a.php")).expect("it is there");
     fs::write(source.join(OsStr::from_bytes(b"\xfe\nnew")), "new").expect("a file in the source");
     let of = |name: &[u8]| [source.as_os_str().as_bytes(), b"/", name].concat();

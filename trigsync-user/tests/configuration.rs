@@ -171,9 +171,11 @@ fn the_readmes_examples_are_accepted() {
     let directory = fixture();
     let readme = include_str!("../../README.md");
     let examples: Vec<_> = readme.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
-        let text = example.replace("/srv/www\"", "$DIR/www\"").replace("/mnt/", "$DIR/").replace("/etc/trigsync/", "$DIR/");
+        let sync = if example.starts_with("[[sync.plugin]]") { "[[sync]]\nsource = \"/srv/www\"\ntargets = ['a', 'b']\n" } else { "" };
+        let text =
+            format!("{sync}{example}").replace("/srv/www\"", "$DIR/www\"").replace("/mnt/", "$DIR/").replace("/etc/trigsync/", "$DIR/");
         let text = text.replace("2222$DIR/www", "2222/srv/www");
         let config = resolve(directory.path(), &text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}\nin\n{text}"));
         assert_eq!(config.syncs[0].name, "www");

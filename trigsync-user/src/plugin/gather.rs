@@ -82,3 +82,69 @@ impl Gather {
 fn bit(lane: usize) -> u64 {
     u32::try_from(lane).ok().and_then(|lane| 1_u64.checked_shl(lane)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Overrides, RawConfig, Settle},
+        dispatch::now,
+        model::{Mark, Ops, RelPathBuf, Scope},
+        plugin::Place,
+    };
+
+    fn path(text: &str) -> RelPathBuf {
+        RelPathBuf::new(text.as_bytes().to_vec()).unwrap()
+    }
+
+    fn arrived(text: &str) -> Vec<Arrived> {
+        vec![Arrived { path: path(text), gone: false, directory: false, below: false }]
+    }
+
+    /// A plugin that tells nobody, and two targets.
+    fn site() -> (Arc<Shared>, Vec<Arc<LaneShared>>, Gather) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("www")).unwrap();
+        let text = "[[sync]]\nsource = 'www'\ntargets = ['a', 'b']\n[[sync.plugin]]\nname = 'p'\nkind = 'exec'\ncommand = ['true']\n";
+        let raw = RawConfig::parse(text, &directory.path().join("trigsync.toml")).unwrap();
+        let sync = raw.resolve(&Overrides::default(), &directory.path().join("state")).unwrap().syncs.remove(0);
+        let place = Place { sync: "www".into(), source: sync.source.as_path().into() };
+        let plugin = Arc::new(Shared::new(Arc::new(sync.plugins[0].clone()), place));
+        let lane = |name: &str| Arc::new(LaneShared::new(Settle::default(), name.into(), name.into(), []));
+        let lanes = vec![lane("a"), lane("b")];
+        let gather = Gather::new(vec![plugin.clone()], &lanes, None);
+        (plugin, lanes, gather)
+    }
+
+    #[test]
+    fn a_path_waits_for_a_target_that_has_anything_older_on_its_way() {
+        let (plugin, lanes, gather) = site();
+        lanes[1].mark_all([Mark { path: path("x"), scope: Scope::Entry, ops: Ops::CLOSE_WRITE }]);
+        gather.arrived(0, arrived("x"), now());
+        gather.release();
+        assert_eq!((plugin.pending(), gather.len()), (0, 1));
+        gather.arrived(1, arrived("x"), now());
+        assert_eq!((plugin.pending(), gather.len()), (1, 0), "the other has it now");
+    }
+
+    #[test]
+    fn what_is_marked_later_is_not_waited_for() {
+        let (plugin, lanes, gather) = site();
+        let reported = now();
+        while now() == reported {}
+        lanes[1].mark_all([Mark { path: path("y"), scope: Scope::Entry, ops: Ops::CLOSE_WRITE }]);
+        gather.arrived(0, arrived("x"), reported);
+        assert_eq!(plugin.pending(), 1);
+    }
+
+    #[test]
+    fn a_target_that_is_taken_out_is_not_waited_for() {
+        let (plugin, mut lanes, gather) = site();
+        lanes[1].mark_all([Mark { path: path("x"), scope: Scope::Entry, ops: Ops::CLOSE_WRITE }]);
+        gather.arrived(0, arrived("x"), now());
+        assert_eq!(plugin.pending(), 0);
+        lanes.pop();
+        gather.release();
+        assert_eq!(plugin.pending(), 1);
+    }
+}

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Place, exec, http::Client, payload, queue::Queue, tcp};
 use crate::{
-    config::{PluginAction, PluginConfig},
+    config::{CANARY, CANARY_NEW, PluginAction, PluginConfig},
     lock::lock,
     model::Arrived,
     observe::PluginStatus,
@@ -75,14 +75,17 @@ impl Failure {
 }
 
 impl Shared {
-    fn new(config: Arc<PluginConfig>, place: Place) -> Self {
+    /// Nothing is to be told yet.
+    pub fn new(config: Arc<PluginConfig>, place: Place) -> Self {
         Self { queue: Mutex::new(Queue::new(config.memory)), config, place, report: Mutex::default(), wake: Notify::new() }
     }
 
-    /// Is to be told of these, as far as its filters let them pass.
+    /// Is to be told of these, as far as its filters let them pass. The canary is nobody's business.
     pub fn push(&self, arrived: impl IntoIterator<Item = Arrived>) {
         let (paths, absolute) = (&self.config.paths, self.config.absolute);
-        let holds = |arrived: &Arrived| paths.holds(arrived, &payload::path(arrived, &self.place, absolute));
+        let is_canary = |path: &[u8]| [CANARY, CANARY_NEW].iter().any(|name| name.as_bytes() == path);
+        let holds =
+            |arrived: &Arrived| !is_canary(arrived.path.as_bytes()) && paths.holds(arrived, &payload::path(arrived, &self.place, absolute));
         let folded = {
             let mut queue = lock(&self.queue);
             arrived.into_iter().filter(holds).map(|arrived| queue.add(arrived, 0, 0)).sum()
@@ -102,7 +105,8 @@ impl Shared {
         taken
     }
 
-    fn pending(&self) -> u64 {
+    /// Paths that it was not told of yet.
+    pub fn pending(&self) -> u64 {
         let waiting = lock(&self.queue).len();
         waiting + lock(&self.report).in_hand
     }
