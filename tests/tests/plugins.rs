@@ -135,7 +135,7 @@ fn each_path_is_an_argument_where_the_command_says_so() {
     let room = Room::new();
     let (program, told) = teller(&room, "printf '%s\\0' \"$TRIGSYNC_CHANGE $1=$2\" >> 'TOLD'");
     let plugin = format!(
-        "[[sync.plugin]]\nname = \"each\"\nkind = \"exec\"\ncommand = [{program:?}, \"{{path}}\", \"is {{path}}\"]\nonly = [\"/two/\"]\n"
+        "[[sync.plugin]]\nname = \"each\"\nkind = \"exec\"\ncommand = [{program:?}, \"{{path}}\", \"is {{path}}\"]\nonly = [\"/two/\", \"/-rf\"]\n"
     );
     let mirror = launch(&room, &plugin).start();
     hostile_files(&mirror, &room, "two");
@@ -146,13 +146,15 @@ fn each_path_is_an_argument_where_the_command_says_so() {
         HOSTILE.iter().all(|name| words.contains(&of(name)))
     };
     assert!(told_of("written"), "{}", String::from_utf8_lossy(&read(&told)));
+    fs::write(room.source().join("-rf"), "an option, were it not for the dot").expect("a file in the source");
     fs::write(room.source().join("-v"), "left out by `only`").expect("a file in the source");
     for name in HOSTILE {
         fs::remove_file(room.source().join("two").join(OsStr::from_bytes(name))).expect("it is there");
     }
     told_all(&mirror);
     assert!(told_of("deleted"), "{}", String::from_utf8_lossy(&read(&told)));
-    assert!(!String::from_utf8_lossy(&read(&told)).contains("-v"), "`only` does not hold");
+    let text = String::from_utf8_lossy(&read(&told)).into_owned();
+    assert!(text.contains("written ./-rf=is ") && !text.contains("-v"), "{text}");
     assert!(!room.source().join("pwned").exists(), "a name was run");
 }
 
@@ -393,4 +395,30 @@ fn a_cache_is_purged_url_by_url_or_in_batches() {
         requests.len()
     );
     assert!(requests.len() >= 10);
+}
+
+#[test]
+fn a_reload_keeps_what_stays_and_ends_what_goes() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (program, told) = teller(&room, "cat >> 'TOLD'");
+    let plugin = format!("[[sync.plugin]]\nname = \"list\"\nkind = \"exec\"\ncommand = [{program:?}]\n");
+    let launch = launch(&room, &plugin);
+    let mirror = launch.start();
+    hostile_files(&mirror, &room, "a");
+    let before = figure(&mirror, "told");
+    // The lanes begin anew, with the same plugin.
+    launch_with(&room, "", &format!("settle = {{ quiet = \"30ms\" }}\n{plugin}"));
+    mirror.reload();
+    mirror.until_logged("the configuration was reloaded");
+    assert!(before > 0 && figure(&mirror, "told") >= before, "it began anew");
+    hostile_files(&mirror, &room, "b");
+    assert_eq!(listed(&read(&told), "b", 0), hostile());
+    launch_with(&room, "", "");
+    mirror.reload();
+    mirror.until("there is none", LIMIT, |status| (status.sync("www")["plugins"] == serde_json::json!([])).then_some(()));
+    hostile_files(&mirror, &room, "c");
+    assert!(listed(&read(&told), "c", 0).is_empty() && room.target().join("c/plain").exists());
 }
