@@ -10,7 +10,7 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    Config, ConfigError, Overrides, RawConfig,
+    Config, ConfigError, Overrides, RawConfig, Times,
     foreign::{Imported, NoteKind},
     sersync,
 };
@@ -115,6 +115,7 @@ fn variants() -> Vec<(&'static str, Vec<u8>)> {
     add("a password file in the watched directory", edited(&[AUTH, ("$DIR/rsync.pas", "relative.pas")]));
     add("filter", edited(&[FILTER]));
     add("filter and crontab without its own", edited(&[FILTER, CRONTAB]));
+    add("a crontab at no time", edited(&[CRONTAB, ("schedule=\"600\"", "schedule=\"0\"")]));
     add("filter and crontab that spares more", edited(&[FILTER, CRONTAB, CRONTAB_FILTER]));
     add(
         "crontab that spares the same",
@@ -240,6 +241,11 @@ fn effective(config: &Config) -> String {
         let usual = &plain.syncs[0];
         assert_eq!((sync.settle, sync.batch, sync.guards), (usual.settle, usual.batch, usual.guards));
         _ = writeln!(out, "sync {} of {}, cross_mounts = {}", sync.name, sync.source.display(), sync.cross_mounts);
+        match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
+            Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),
+            Some(Times::Cron(cron)) => _ = writeln!(out, "  full pass at {cron}"),
+            None => {}
+        }
         for pattern in sync.filter.patterns() {
             _ = writeln!(out, "  exclude {pattern}");
         }

@@ -18,6 +18,7 @@ mod pattern;
 mod places;
 mod raw;
 mod resolve;
+mod schedule;
 pub mod sersync;
 mod write;
 
@@ -28,6 +29,7 @@ pub use filter::Filter;
 pub use import::import;
 pub use pattern::InvalidPattern;
 pub use raw::{Overrides, RawConfig};
+pub use schedule::{CronExpression, Schedule, Times};
 
 /// Everything one daemon does.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +110,8 @@ pub struct SyncConfig {
     pub guards: Guards,
     /// How the targets are compared in the background; none: not by itself.
     pub audit: Option<AuditConfig>,
+    /// When everything is compared on schedule; none: when it has to be.
+    pub full_pass: Option<Schedule>,
     /// How often a canary is sent, if it is.
     pub canary: Option<Duration>,
     /// At least one.

@@ -132,7 +132,15 @@ mod tests {
     fn sync(state: SyncState, target: LaneState) -> SyncStatus {
         let mut target_status = LaneReport::new("mirror".into(), "/m".into()).status(0, 0, None, 0, 0);
         (target_status.state, target_status.reason) = (target, Some("so".into()));
-        SyncStatus { name: "www".into(), source: "/www".into(), state, search: None, canary_trouble: None, targets: vec![target_status] }
+        SyncStatus {
+            name: "www".into(),
+            source: "/www".into(),
+            state,
+            search: None,
+            canary_trouble: None,
+            next_full_pass_ms: None,
+            targets: vec![target_status],
+        }
     }
 
     #[test]
