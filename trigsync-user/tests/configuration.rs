@@ -2,7 +2,7 @@
 
 use std::{fs, num::NonZeroU32, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use trigsync::config::{AuditConfig, Backend, Config, ConfigError, Filter, Overrides, RawConfig, TargetAddress};
+use trigsync::config::{AuditConfig, Backend, Config, ConfigError, Filter, Overrides, RawConfig, Schedule, TargetAddress, Times};
 
 /// A directory with the sources, targets and files that the configurations name.
 fn fixture() -> tempfile::TempDir {
@@ -54,6 +54,9 @@ fn the_documented_example_resolves() {
     let day = Duration::from_secs(24 * 3600);
     let window = Some("22:00-04:30".parse().unwrap());
     assert_eq!(sync.audit, Some(AuditConfig { every: day, names: 100, bytes: 1 << 20, share: 0.05, window, checksum: true }));
+    let times = Times::Cron("30 3 * * 0".parse().unwrap());
+    let window = Some("02:00-06:00".parse().unwrap());
+    assert_eq!(sync.full_pass, Some(Schedule { times, jitter: Duration::from_secs(600), window }));
     let names: Vec<_> = sync.targets.iter().map(|target| target.name.replace(directory.path().to_str().unwrap(), "$DIR")).collect();
     assert_eq!(names, ["rsync://web@backup/www", "$DIR/mirror", "edge1", "rsync://web@backup2/www"]);
     let plugins: Vec<_> = sync.plugins.iter().map(|plugin| (plugin.name.as_str(), plugin.action.kind(), plugin.batch)).collect();
@@ -80,7 +83,13 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     assert_eq!(config.daemon.rsync, Path::new("rsync"));
     let [sync] = &config.syncs[..] else { panic!("{config:?}") };
     assert_eq!((sync.name.as_str(), &sync.source), ("www", &root.join("www")));
-    assert!(sync.filter.is_empty() && !sync.cross_mounts && sync.canary.is_none() && config.daemon.control_group.is_none());
+    assert!(
+        sync.filter.is_empty()
+            && !sync.cross_mounts
+            && sync.canary.is_none()
+            && sync.full_pass.is_none()
+            && config.daemon.control_group.is_none()
+    );
     assert_eq!((sync.settle.finished, sync.settle.quiet), (Duration::from_millis(5), Duration::from_millis(20)));
     assert_eq!(sync.settle.max_age, Duration::from_secs(1));
     assert_eq!((sync.batch.paths, sync.batch.bytes), (50_000, 1 << 30));

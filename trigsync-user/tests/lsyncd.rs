@@ -11,7 +11,7 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    self, Config, ConfigError, Overrides, RawConfig,
+    self, Config, ConfigError, Overrides, RawConfig, Times,
     foreign::{Imported, NoteKind},
     lsyncd,
 };
@@ -75,6 +75,11 @@ fn effective(config: &Config) -> String {
             settle.quiet,
             settle.max_age
         );
+        match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
+            Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),
+            Some(Times::Cron(cron)) => _ = writeln!(out, "  full pass at {cron}"),
+            None => {}
+        }
         for pattern in sync.filter.patterns() {
             _ = writeln!(out, "  exclude {pattern}");
         }

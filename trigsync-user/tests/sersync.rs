@@ -13,7 +13,7 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    Config, ConfigError, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template,
+    Config, ConfigError, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template, Times,
     foreign::{Imported, NoteKind},
     sersync,
 };
@@ -74,6 +74,11 @@ fn effective(config: &Config) -> String {
         let usual = &plain.syncs[0];
         assert_eq!((sync.settle, sync.batch, sync.guards), (usual.settle, usual.batch, usual.guards));
         _ = writeln!(out, "sync {} of {}, cross_mounts = {}", sync.name, sync.source.display(), sync.cross_mounts);
+        match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
+            Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),
+            Some(Times::Cron(cron)) => _ = writeln!(out, "  full pass at {cron}"),
+            None => {}
+        }
         for pattern in sync.filter.patterns() {
             _ = writeln!(out, "  exclude {pattern}");
         }

@@ -109,6 +109,10 @@ fn print(status: &Status) {
         if let Some(trouble) = &sync.canary_trouble {
             println!("  {trouble}");
         }
+        if let Some(at) = sync.next_full_pass_ms {
+            let at = std::time::UNIX_EPOCH + Duration::from_millis(at);
+            println!("  next scheduled full pass: {}", humantime::format_rfc3339_seconds(at));
+        }
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["target", "state", "behind", "waiting", "in flight", "sent", "p50", "p99"]);

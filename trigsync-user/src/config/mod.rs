@@ -19,6 +19,7 @@ mod places;
 mod plugin;
 mod raw;
 mod resolve;
+mod schedule;
 pub mod sersync;
 mod write;
 
@@ -32,6 +33,7 @@ pub use plugin::{
     EACH, ExecInput, Expression, HttpRequest, Piece, Placeholder, PluginAction, PluginConfig, PluginPaths, Separator, Template, UrlRule,
 };
 pub use raw::{Overrides, RawConfig};
+pub use schedule::{CronExpression, Schedule, Times};
 
 /// Everything one daemon does.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +114,8 @@ pub struct SyncConfig {
     pub guards: Guards,
     /// How the targets are compared in the background; none: not by itself.
     pub audit: Option<AuditConfig>,
+    /// When everything is compared on schedule; none: when it has to be.
+    pub full_pass: Option<Schedule>,
     /// How often a canary is sent, if it is.
     pub canary: Option<Duration>,
     /// At least one.

@@ -17,7 +17,7 @@ use super::{
     Backend, ConfigError,
     error::near_miss,
     plugin,
-    raw::{At, RawAudit, RawConfig, RawSync, RawTarget, absolute},
+    raw::{At, RawAudit, RawConfig, RawSchedule, RawSync, RawTarget, absolute},
 };
 
 const TOP: &[&str] =
@@ -35,12 +35,14 @@ const SYNC: &[&str] = &[
     "max_delete",
     "max_delete_floor",
     "audit",
+    "full_pass",
     "canary",
     "plugin",
 ];
 const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
 const BATCH: &[&str] = &["paths", "bytes"];
 const AUDIT: &[&str] = &["every", "names", "bytes", "share", "window", "checksum"];
+const FULL_PASS: &[&str] = &["cron", "every", "jitter", "window"];
 const TARGET: &[&str] =
     &["to", "name", "identity", "password_file", "options", "bandwidth_limit", "connections", "timeout", "modify_window"];
 
@@ -53,6 +55,7 @@ const SECTIONS: &[(&[&str], &str)] = &[
     (SETTLE, "in sync.settle"),
     (BATCH, "in sync.batch"),
     (AUDIT, "in sync.audit"),
+    (FULL_PASS, "in sync.full_pass"),
 ];
 
 pub(super) type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
@@ -141,6 +144,7 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
         max_delete: table.get("max_delete", |value| percentage(&string(value)?))?,
         max_delete_floor: table.get("max_delete_floor", count)?,
         audit,
+        full_pass: inner("full_pass", FULL_PASS)?.map(|inner| schedule(&inner)).transpose()?,
         canary: table.get("canary", pace)?,
         targets,
         plugins,
@@ -159,6 +163,16 @@ fn audit(table: &Table<'_, '_>) -> Result<RawAudit, ConfigError> {
         })?,
         window: table.get("window", |value| string(value)?.parse())?,
         checksum: table.get("checksum", boolean)?,
+    })
+}
+
+fn schedule(table: &Table<'_, '_>) -> Result<RawSchedule, ConfigError> {
+    Ok(RawSchedule {
+        section: At { value: (), line: Some(table.document.line(&table.span)), column: None, key: "sync.full_pass".into() },
+        cron: table.get("cron", |value| string(value)?.parse())?,
+        every: table.get("every", duration)?,
+        jitter: table.get("jitter", duration)?,
+        window: table.get("window", |value| string(value)?.parse())?,
     })
 }
 

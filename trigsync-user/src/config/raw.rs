@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ConfigError, Window, parse, plugin::RawPlugin, sersync};
+use super::{Backend, ConfigError, CronExpression, Window, parse, plugin::RawPlugin, sersync};
 
 /// Bytes of a configuration.
 const LARGEST: u64 = 16 << 20;
@@ -68,6 +68,7 @@ pub(super) struct RawSync {
     pub(super) max_delete: Option<At<f64>>,
     pub(super) max_delete_floor: Option<At<u64>>,
     pub(super) audit: RawAudit,
+    pub(super) full_pass: Option<RawSchedule>,
     pub(super) canary: Option<At<Duration>>,
     pub(super) targets: Vec<RawTarget>,
     #[serde(default)]
@@ -85,6 +86,16 @@ pub(super) struct RawAudit {
     pub(super) share: Option<At<f64>>,
     pub(super) window: Option<At<Window>>,
     pub(super) checksum: Option<At<bool>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct RawSchedule {
+    /// The table itself.
+    pub(super) section: At<()>,
+    pub(super) cron: Option<At<CronExpression>>,
+    pub(super) every: Option<At<Duration>>,
+    pub(super) jitter: Option<At<Duration>>,
+    pub(super) window: Option<At<Window>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,6 +191,7 @@ impl RawSync {
             max_delete: None,
             max_delete_floor: None,
             audit: RawAudit::default(),
+            full_pass: None,
             canary: None,
             targets: Vec::new(),
             plugins: Vec::new(),

@@ -15,11 +15,11 @@ use std::{
 };
 
 use super::{
-    AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Settle,
-    SyncConfig, TargetAddress, TargetConfig, options,
+    AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Schedule,
+    Settle, SyncConfig, TargetAddress, TargetConfig, Times, options,
     places::{Mounts, Place, Relation, last_name},
     plugin,
-    raw::{At, RawAudit, RawSync, RawTarget},
+    raw::{At, RawAudit, RawSchedule, RawSync, RawTarget},
 };
 use crate::model::RelPath;
 
@@ -65,6 +65,9 @@ impl RawConfig {
 
 /// Of it, marks get what the journal's buffers and the rest of the daemon leave.
 const MEMORY: u64 = 512 << 20;
+
+/// Between two full passes.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 fn value<T: Clone>(at: &Option<At<T>>) -> Option<T> {
     at.as_ref().map(|at| at.value.clone())
@@ -149,10 +152,24 @@ impl Resolver<'_> {
                 max_delete_floor: value(&raw.max_delete_floor).unwrap_or(if raw.max_delete.is_some() { 0 } else { 1000 }),
             },
             audit: audit(&raw.audit),
+            full_pass: raw.full_pass.as_ref().map(|raw| self.schedule(raw)).transpose()?,
             canary: value(&raw.canary),
             targets,
             plugins,
         })
+    }
+
+    fn schedule(&self, raw: &RawSchedule) -> Result<Schedule, ConfigError> {
+        let times = match (&raw.cron, &raw.every) {
+            (Some(_), Some(every)) => return Err(self.error(every, "stands beside `cron` (write one of the two)")),
+            (Some(cron), None) => Times::Cron(cron.value.clone()),
+            (None, Some(every)) if every.value < SHORTEST => {
+                return Err(self.error(every, "is less than a second (write the time between two full passes, such as \"1d\")"));
+            }
+            (None, Some(every)) => Times::Every(every.value),
+            (None, None) => return Err(self.error(&raw.section, "says no time (write cron = \"30 3 * * 0\" or every = \"1d\")")),
+        };
+        Ok(Schedule { times, jitter: value(&raw.jitter).unwrap_or_default(), window: value(&raw.window) })
     }
 
     fn source(&self, source: &At<PathBuf>) -> Result<PathBuf, ConfigError> {

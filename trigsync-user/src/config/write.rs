@@ -6,7 +6,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Val
 
 use super::{
     ConfigError, plugin,
-    raw::{At, RawAudit, RawConfig, RawSync, RawTarget},
+    raw::{At, RawAudit, RawConfig, RawSchedule, RawSync, RawTarget},
 };
 
 /// The document, below lines of comment.
@@ -61,6 +61,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         max_delete,
         max_delete_floor,
         audit,
+        full_pass,
         canary,
         targets,
         plugins,
@@ -88,6 +89,16 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         ("checksum", checksum.as_ref().map(|at| at.value.into())),
     ];
     set_inline(&mut table, "audit", audit);
+    if let Some(RawSchedule { section, cron, every, jitter, window }) = full_pass {
+        let schedule = [
+            ("cron", cron.as_ref().map(|at| at.value.to_string().into())),
+            ("every", every.as_ref().map(|at| duration(&at.value))),
+            ("jitter", jitter.as_ref().map(|at| duration(&at.value))),
+            ("window", window.as_ref().map(|at| at.value.to_string().into())),
+        ];
+        let inline: InlineTable = schedule.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        insert(&mut table, "full_pass", Value::InlineTable(inline), origin(section));
+    }
     set(&mut table, "canary", canary, duration);
     let mut tables = ArrayOfTables::new();
     for raw in targets {

@@ -64,6 +64,8 @@ pub struct SyncStatus {
     pub search: Option<SearchStatus>,
     /// Why the canary cannot be written into the source; none where it can, or where none is wanted.
     pub canary_trouble: Option<String>,
+    /// When the next scheduled full pass begins, in milliseconds since 1970; none where none is.
+    pub next_full_pass_ms: Option<u64>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
     /// Its plugins.

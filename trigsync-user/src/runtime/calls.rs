@@ -77,6 +77,7 @@ impl Daemon {
             state: SyncState::Stopped(error.clone()),
             search: None,
             canary_trouble: None,
+            next_full_pass_ms: None,
             targets: Vec::new(),
             plugins: Vec::new(),
         });

@@ -19,6 +19,7 @@ use super::{
     hook::Hook,
     metrics,
     notify::{self, Notifier},
+    schedule::FullPasses,
     sync::{RunningLane, RunningSync, Tools},
     watch::watched,
 };
@@ -179,7 +180,8 @@ impl Daemon {
         let start = |(target, shared): (&TargetConfig, _)| RunningLane::start(&context, target.clone(), shared, &self.tools);
         let lanes: Vec<_> = config.targets.iter().zip(shared).map(start).collect();
         let canary = Canary::start(&context, &lanes, &self.tools.rsync, self.state_dir.path());
-        Ok((RunningSync { id, lanes, context: context.clone(), search: None, canary, plugins }, continuity))
+        let full_passes = FullPasses::start(&context, lanes.iter().map(|lane| lane.shared.clone()).collect());
+        Ok((RunningSync { id, lanes, context: context.clone(), search: None, canary, full_passes, plugins }, continuity))
     }
 
     /// Which tier captures.

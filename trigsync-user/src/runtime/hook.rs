@@ -138,6 +138,7 @@ mod tests {
             state,
             search: None,
             canary_trouble: None,
+            next_full_pass_ms: None,
             targets: vec![target_status],
             plugins: vec![],
         }

@@ -14,6 +14,7 @@ mod hook;
 mod initial;
 mod metrics;
 mod notify;
+mod schedule;
 mod search;
 mod state_dir;
 mod sync;

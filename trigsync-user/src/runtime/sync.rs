@@ -15,6 +15,7 @@ use super::{
     canary::Canary,
     fan_out::everything,
     initial::{self, Due},
+    schedule::FullPasses,
     search::{Search, Searched},
 };
 use crate::{
@@ -36,6 +37,7 @@ pub(super) struct RunningSync {
     pub lanes: Vec<RunningLane>,
     pub search: Option<Search>,
     pub canary: Option<Canary>,
+    pub full_passes: Option<FullPasses>,
     pub plugins: Plugins,
 }
 
@@ -163,7 +165,7 @@ impl RunningSync {
 
     /// Stops all lanes at once, and tells plugins what has arrived, until `until`. What the lanes have not sent is in their sets.
     pub async fn stop(self, until: Instant) {
-        drop(self.canary);
+        drop((self.canary, self.full_passes));
         if let Some(search) = &self.search {
             search.stop();
         }
@@ -183,6 +185,7 @@ impl RunningSync {
             source: self.context.config.source.display().to_string(),
             state: self.context.gate().stopped.map_or(SyncState::Running, SyncState::Stopped),
             search: self.search.as_ref().and_then(Search::status),
+            next_full_pass_ms: self.full_passes.as_ref().and_then(FullPasses::next_ms),
             canary_trouble: self.canary.as_ref().and_then(Canary::trouble),
             targets: self.lanes.iter().map(|lane| self.target_status(lane)).collect(),
             plugins: self.plugins.status(),

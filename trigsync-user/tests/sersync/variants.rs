@@ -86,6 +86,7 @@ pub fn variants() -> Vec<(&'static str, Vec<u8>)> {
     add("a password file in the watched directory", edited(&[AUTH, ("$DIR/rsync.pas", "relative.pas")]));
     add("filter", edited(&[FILTER]));
     add("filter and crontab without its own", edited(&[FILTER, CRONTAB]));
+    add("a crontab at no time", edited(&[CRONTAB, ("schedule=\"600\"", "schedule=\"0\"")]));
     add("filter and crontab that spares more", edited(&[FILTER, CRONTAB, CRONTAB_FILTER]));
     add(
         "crontab that spares the same",

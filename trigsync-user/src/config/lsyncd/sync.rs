@@ -17,8 +17,8 @@ use super::{
 };
 use crate::config::{
     ConfigError, TargetAddress,
-    foreign::with,
-    raw::{At, RawTarget},
+    foreign::{short, with},
+    raw::{At, RawSchedule, RawTarget},
 };
 
 const COMMON: &[&str] = &[
@@ -58,6 +58,7 @@ pub(super) struct Sync {
     pub patterns: Vec<At<String>>,
     pub cross_mounts: At<bool>,
     pub delay: Option<At<Duration>>,
+    pub full_pass: Option<RawSchedule>,
     pub target: RawTarget,
     /// The rsync to run.
     pub binary: Option<At<String>>,
@@ -96,10 +97,11 @@ pub(super) fn read(call: &Call, base: &Path, notes: &mut Notes<'_>) -> Result<Sy
     let delay = delay(&keys, call, notes)?;
     let connections = connections(&keys, call, notes)?;
     ineffective(&keys, call, layer, notes);
+    let full_pass = full_pass(&keys, notes)?;
     let cross_mounts = options.one_file_system.as_ref().map_or_else(|| with(&rsync.itself(), true), |only| with(only, false));
     let binary = options.binary.clone();
     let target = Target { keys: &keys, layer, base, options }.read(connections, notes)?;
-    Ok(Sync { section: keys.itself(), source, patterns, cross_mounts, delay, target, binary })
+    Ok(Sync { section: keys.itself(), source, patterns, cross_mounts, delay, full_pass, target, binary })
 }
 
 /// Which of lsyncd's own layers it rests on. Actions of the operator's own cannot be carried over, whatever they rest on.
@@ -175,14 +177,21 @@ fn connections(keys: &Keys<'_>, call: &Call, notes: &mut Notes<'_>) -> Result<Op
     Ok(Some(with(&written, number.ok_or_else(wrong)?)))
 }
 
+/// The first of several times: here there is one expression.
+fn full_pass(keys: &Keys<'_>, notes: &mut Notes<'_>) -> Result<Option<RawSchedule>, ConfigError> {
+    let written = keys.list("crontab")?;
+    for other in written.iter().skip(1) {
+        notes.warn(other, format!("`{}` is left out: a full pass has one cron expression (write all times as one)", short(&other.value)));
+    }
+    let Some(first) = written.first() else { return Ok(None) };
+    let cron = first.value.parse().map_err(|message: String| error(keys.file, first, message))?;
+    Ok(Some(RawSchedule { section: with(first, ()), cron: Some(with(first, cron)), every: None, jitter: None, window: None }))
+}
+
 /// What is written, and has no effect here.
 fn ineffective(keys: &Keys<'_>, call: &Call, layer: Layer, notes: &mut Notes<'_>) {
     if keys.get("init") == Some(&Value::Bool(false)) {
         notes.warn(&keys.at("init", ()), "is no key of trigsync's: start it with --initial-sync never, if the target is known to be equal");
-    }
-    if keys.is_true("crontab") {
-        let message = "not yet: there are no full passes on schedule; the audit compares everything once a week (audit = { every = … })";
-        notes.warn(&keys.at("crontab", ()), message);
     }
     let exit_codes = ["exitcodes", "rsyncExitCodes", "sshExitCodes"];
     let changed = |key: &&str| matches!(keys.get(key), Some(Value::Table(table)) if *table != Table::default());

@@ -16,7 +16,7 @@ use crate::config::{
     error::near_miss,
     foreign::{short, with},
     places::last_name,
-    raw::{At, RawSync, absolute},
+    raw::{At, RawSchedule, RawSync, absolute},
 };
 
 /// Where lsyncd and trigsync differ whatever the file says.
@@ -96,14 +96,16 @@ fn settings(settings: &BTreeMap<String, At<Value>>, notes: &mut Notes<'_>) -> Re
 
 /// Syncs that differ in their target alone are one sync with several targets: what changes is captured once.
 fn add(syncs: &mut Vec<RawSync>, sync: Sync, notes: &mut Notes<'_>) {
-    let Sync { section, source, patterns, cross_mounts, delay, target, binary: _ } = sync;
+    let Sync { section, source, patterns, cross_mounts, delay, full_pass, target, binary: _ } = sync;
     let values = |patterns: &[At<String>]| patterns.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
     let delays = |delay: &Option<At<_>>| delay.as_ref().map(|at| at.value);
+    let cron = |schedule: &Option<RawSchedule>| schedule.as_ref().and_then(|schedule| schedule.cron.as_ref()).map(|at| at.value.clone());
     let same = |other: &&mut RawSync| {
         other.source.as_ref().is_some_and(|at| at.value.components().eq(source.value.components()))
             && values(&other.patterns) == values(&patterns)
             && other.cross_mounts.as_ref().map(|at| at.value) == Some(cross_mounts.value)
             && delays(&other.settle_finished) == delays(&delay)
+            && cron(&other.full_pass) == cron(&full_pass)
     };
     if let Some(other) = syncs.iter_mut().find(same) {
         match other.targets.iter().find(|known| known.to.value == target.to.value) {
@@ -123,6 +125,7 @@ fn add(syncs: &mut Vec<RawSync>, sync: Sync, notes: &mut Notes<'_>) {
         settle_finished: delay,
         settle_quiet: still_open.clone(),
         settle_max_age: still_open,
+        full_pass,
         targets: vec![target],
         ..RawSync::new(section)
     });

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::config::{
     ConfigError, RawConfig, TargetAddress,
-    raw::{At, RawSync, RawTarget, absolute},
+    raw::{At, RawSchedule, RawSync, RawTarget, absolute},
 };
 
 /// Where sersync and trigsync differ whatever the file says.
@@ -42,8 +42,8 @@ pub(super) fn translate(xml: &Confxml, file: &Path, notes: &mut Vec<Note>) -> Re
         translator.warn(&xml.common_params, left_out);
     }
     let patterns = translator.patterns(&params)?;
-    translator.crontab(&patterns)?;
-    let mut sync = translator.sync(&params, patterns)?;
+    let full_pass = translator.crontab(&patterns)?;
+    let mut sync = RawSync { full_pass, ..translator.sync(&params, patterns)? };
     sync.plugins.extend(translator.plugin()?);
     translator.switches();
     translator.the_rest();
@@ -117,10 +117,10 @@ impl Translator<'_> {
     }
 
     /// Full syncs of their own, with a filter of their own. What such a filter spares, a full pass of trigsync must not delete.
-    fn crontab(&mut self, patterns: &[At<String>]) -> Result<(), ConfigError> {
+    fn crontab(&mut self, patterns: &[At<String>]) -> Result<Option<RawSchedule>, ConfigError> {
         let Confxml { crontab, crontab_filter, filter, .. } = self.xml;
         if !crontab.start.value {
-            return Ok(());
+            return Ok(None);
         }
         let covered = |pattern: &str| {
             let inside = pattern.strip_prefix("**/").and_then(|rest| rest.strip_suffix("/*"));
@@ -142,13 +142,19 @@ impl Translator<'_> {
             }
         }
         let spares = crontab_filter.start.value && !crontab_filter.list.is_empty();
-        let itself = if filter.start.value && !spares { "; sersync itself switches it off beside a filter" } else { "" };
-        let message = format!(
-            "not yet: there are no full passes on schedule. What was missed is sent again anyway; to compare everything now and then, run \
-             `trigsync verify --repair` from a timer{itself}"
-        );
-        self.warn(&crontab.start, message);
-        Ok(())
+        if filter.start.value && !spares {
+            self.differ(&crontab.start, "takes effect; sersync itself switches it off beside a filter that has no crontabfilter");
+        }
+        let minutes = crontab.value.value.trim().parse().ok().filter(|minutes: &u32| *minutes > 0).ok_or_else(|| {
+            self.error(&crontab.value, format!("`{}` is no number of minutes (write at least 1)", short(&crontab.value.value)))
+        })?;
+        Ok(Some(RawSchedule {
+            section: with(&crontab.value, ()),
+            cron: None,
+            every: Some(with(&crontab.value, Duration::from_secs(u64::from(minutes) * 60))),
+            jitter: None,
+            window: None,
+        }))
     }
 
     fn sync(&mut self, params: &Params, patterns: Vec<At<String>>) -> Result<RawSync, ConfigError> {
