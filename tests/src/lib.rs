@@ -11,6 +11,7 @@ pub mod compare;
 pub mod conformance;
 pub mod fixtures;
 pub mod guest;
+pub mod listener;
 pub mod mirror;
 pub mod mount;
 pub mod process;

@@ -1,10 +1,19 @@
 //! sersync's confxml.xml in trigsync's place: the course's lab with a real rsync daemon, a reload, an import, and what is refused.
 
-use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+    path::Path,
+    time::Duration,
+};
 
 use trigsync_tests::{
     compare,
+    listener::Listener,
     mirror::Launch,
+    process::eventually,
     room::Room,
     rsyncd::{Module, RsyncDaemon},
     skip, tree,
@@ -161,4 +170,68 @@ fn other_commands_take_the_file_too() {
     assert_refused(&trigsync(&room, ["import".as_ref(), file.as_os_str()]), 2, &["any name:9:29: delete@start: "]);
     fs::write(&file, broken.replace("</sersync>", "")).expect("a file in the room");
     assert_refused(&with_file("run"), 2, &["any name:19:1: ", "is not XML"]);
+}
+
+/// The file with a plugin that runs.
+fn with_plugin(confxml: &Confxml<'_>, name: &str, inner: &str) -> String {
+    let runs = format!("<plugin start=\"true\" name=\"{name}\"/></sersync><plugin name=\"{name}\">{inner}</plugin>");
+    confxml.text().replace("</sersync>", &runs)
+}
+
+#[test]
+fn plugins_are_told_as_sersync_told_them() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    tree::web_site(&source);
+    let (_daemon, port) = daemon(&room, &target);
+    let password_file = room.secret("rsync.password", "oldboy\n");
+    let confxml = Confxml { filter: false, source: &source, port: &port, params: "-artuz", password_file: &password_file };
+    // Without a first line that says what runs it, as many were written for sersync.
+    let (script, told) = (room.at("tell.sh"), room.at("told"));
+    fs::write(&script, format!("printf '%s %s %s\\0' \"$#\" \"$1\" \"$2\" >> '{}'; exit 3\n", told.display()))
+        .expect("a script in the room");
+    let command = format!(
+        "<param prefix=\"{}\" suffix=\"last\" ignoreError=\"true\"/><filter start=\"true\"><include expression=\"(.*)\\.php\"/></filter>",
+        script.display()
+    );
+    let launch = Launch::config(&room, &with_plugin(&confxml, "command", &command));
+    let mut mirror = launch.start();
+    mirror.flush();
+    let names: [&[u8]; 4] = [b"a.php", b"-v $(touch pwned).php", b"\xff\n\".php", b"left out.html"];
+    for name in names {
+        fs::write(source.join(OsStr::from_bytes(name)), "content").expect("a file in the source");
+    }
+    let of = |name: &&[u8]| [b"2 ", source.as_os_str().as_bytes(), b"/", name, b" last"].concat();
+    let words = || -> BTreeSet<Vec<u8>> { fs::read(&told).unwrap_or_default().split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
+    eventually("the script is told", LIMIT, || names[..3].iter().all(|name| words().contains(&of(name))).then_some(()));
+    mirror.flush();
+    assert!(!words().contains(&of(&names[3])), "the filter does not hold");
+    assert!(!source.join("pwned").exists(), "a name was run");
+    let plugin = &mirror.status().0["syncs"][0]["plugins"][0];
+    assert_eq!(plugin["runs"], plugin["failures"], "a run that fails is not repeated: {plugin}");
+    mirror.stop();
+
+    let server = Listener::tcp();
+    let inner =
+        format!("<localpath watch=\"{}/\"><deshost ip=\"127.0.0.1\" port=\"{}\"/></localpath>", source.display(), server.address.port());
+    let xml = room.at("socket.xml");
+    fs::write(&xml, with_plugin(&confxml, "socket", &inner)).expect("a file in the room");
+    // What is imported tells as well.
+    let imported = trigsync(&room, ["import".as_ref(), xml.as_os_str()]);
+    assert!(imported.code == 0 && imported.stdout.contains("separator = \"connection\""), "{imported}");
+    launch.rewrite(&imported.stdout);
+    let mirror = launch.start();
+    // What changes during the full pass of a start is part of it.
+    mirror.flush();
+    fs::remove_file(source.join("a.php")).expect("it is there");
+    fs::write(source.join(OsStr::from_bytes(b"\xfe\nnew")), "new").expect("a file in the source");
+    let of = |name: &[u8]| [source.as_os_str().as_bytes(), b"/", name].concat();
+    eventually("each path has a connection", LIMIT, || {
+        let heard = server.heard();
+        [&b"a.php"[..], b"\xfe\nnew"].iter().all(|name| heard.contains(&of(name))).then_some(())
+    });
+    drop(mirror);
 }

@@ -19,6 +19,7 @@ mod lock;
 pub mod model;
 pub mod observe;
 pub mod plan;
+pub mod plugin;
 pub mod rsync;
 pub mod runtime;
 mod sabotage;

@@ -1,6 +1,6 @@
 //! Configurations as operators write them: what they come to, and what is said about those that are wrong.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, num::NonZeroU32, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use trigsync::config::{AuditConfig, Backend, Config, ConfigError, Filter, Overrides, RawConfig, Schedule, TargetAddress, Times};
 
@@ -59,6 +59,12 @@ fn the_documented_example_resolves() {
     assert_eq!(sync.full_pass, Some(Schedule { times, jitter: Duration::from_secs(600), window }));
     let names: Vec<_> = sync.targets.iter().map(|target| target.name.replace(directory.path().to_str().unwrap(), "$DIR")).collect();
     assert_eq!(names, ["rsync://web@backup/www", "$DIR/mirror", "edge1", "rsync://web@backup2/www"]);
+    let plugins: Vec<_> = sync.plugins.iter().map(|plugin| (plugin.name.as_str(), plugin.action.kind(), plugin.batch)).collect();
+    assert_eq!(plugins, [("list", "exec", 500), ("feed", "tcp", 1000), ("hook", "http", 1), ("cdn", "purge", 30)]);
+    let list = &sync.plugins[0];
+    assert_eq!((list.after.as_deref(), list.rate.map(NonZeroU32::get), list.attempts.get()), (Some("edge1"), Some(2), 3));
+    assert_eq!((list.timeout, list.memory, list.paths.whole, list.absolute), (Duration::from_secs(60), 1 << 20, true, false));
+    assert!(sync.written_here, "a program may write into the source");
     let edge = &sync.targets[2];
     assert_eq!(edge.address.to_string(), "ssh://deploy@edge1:2222/srv/www");
     assert_eq!(edge.identity, Some(directory.path().join("id_ed25519")));
@@ -174,9 +180,11 @@ fn the_readmes_examples_are_accepted() {
     let directory = fixture();
     let readme = include_str!("../../README.md");
     let examples: Vec<_> = readme.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
-        let text = example.replace("/srv/www\"", "$DIR/www\"").replace("/mnt/", "$DIR/").replace("/etc/trigsync/", "$DIR/");
+        let sync = if example.starts_with("[[sync.plugin]]") { "[[sync]]\nsource = \"/srv/www\"\ntargets = ['a', 'b']\n" } else { "" };
+        let text =
+            format!("{sync}{example}").replace("/srv/www\"", "$DIR/www\"").replace("/mnt/", "$DIR/").replace("/etc/trigsync/", "$DIR/");
         let text = text.replace("2222$DIR/www", "2222/srv/www");
         let config = resolve(directory.path(), &text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}\nin\n{text}"));
         assert_eq!(config.syncs[0].name, "www");

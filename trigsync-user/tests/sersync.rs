@@ -1,5 +1,8 @@
 //! sersync's confxml.xml: what each variant comes to, as a table that `TRIGSYNC_RENEW=1` writes anew, and what no bytes may do.
 
+#[path = "sersync/variants.rs"]
+mod variants;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -10,199 +13,28 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    Config, ConfigError, Overrides, RawConfig, Times,
+    Config, ConfigError, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template, Times,
     foreign::{Imported, NoteKind},
     sersync,
 };
 
-const SHIPPED: &str = include_str!("sersync/shipped.xml");
+use variants::{AUTH, FILTER, SHIPPED, edited, excluding, least, variants};
+
 const EXPECTED: &str = "tests/sersync/expected.txt";
 
 /// What the configurations name. The file that the shipped one has for a password is there, and closed to others.
 fn fixture() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    for name in ["www", "other", "数据"] {
+    for name in ["www", "other", "数据", "with password"] {
         fs::create_dir(at(name)).unwrap();
     }
-    for name in ["rsync.pas", "www/relative.pas"] {
+    fs::write(at("says.sh"), "#!/bin/bash\n").unwrap();
+    for name in ["rsync.pas", "www/relative.pas", "with password/refreshCDN.password"] {
         fs::write(at(name), "secret\n").unwrap();
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     directory
-}
-
-/// The shipped file with pieces of it exchanged. Each must be there.
-fn edited(edits: &[(&str, &str)]) -> String {
-    edits.iter().fold(SHIPPED.to_owned(), |text, (from, to)| {
-        assert!(text.contains(from), "{from}");
-        text.replace(from, to)
-    })
-}
-
-fn least(inner: &str) -> String {
-    format!("<head><sersync><localpath watch=\"$DIR/www\">{inner}</localpath></sersync></head>")
-}
-
-const REMOTE: &str = "<remote ip=\"127.0.0.1\" name=\"tongbu1\"/>";
-const AUTH: (&str, &str) = ("<auth start=\"false\"", "<auth start=\"true\"");
-const SSH: (&str, &str) = ("<ssh start=\"false\"", "<ssh start=\"true\"");
-const FILTER: (&str, &str) = ("<filter start=\"false\">\n\t<exclude", "<filter start=\"true\">\n\t<exclude");
-const CRONTAB: (&str, &str) = ("<crontab start=\"false\"", "<crontab start=\"true\"");
-const CRONTAB_FILTER: (&str, &str) = ("<crontabfilter start=\"false\"", "<crontabfilter start=\"true\"");
-const PATH: (&str, &str) = ("name=\"tongbu1\"", "name=\"/data/www\"");
-
-fn params(value: &str) -> String {
-    edited(&[("-artuz", value)])
-}
-
-fn excluding(expressions: &[&str]) -> String {
-    let excludes: String = expressions.iter().map(|text| format!("<exclude expression=\"{text}\"/>")).collect();
-    least(REMOTE).replace("<head>", &format!("<head><filter start=\"true\">{excludes}</filter>"))
-}
-
-fn plugin(name: &str) -> String {
-    edited(&[("<plugin start=\"false\" name=\"command\"/>", &format!("<plugin start=\"true\" name=\"{name}\"/>"))])
-}
-
-/// By name, in the order of the table.
-fn variants() -> Vec<(&'static str, Vec<u8>)> {
-    let gbk = |text: &str| encoding_rs::GBK.encode(text).0.into_owned();
-    let latin = |text: &str| encoding_rs::WINDOWS_1252.encode(text).0.into_owned();
-    let utf_16 = |text: &str| [vec![0xff, 0xfe], text.encode_utf16().flat_map(u16::to_le_bytes).collect()].concat();
-    let chinese = edited(&[("<!-- port=874 -->", "<!-- 端口 -->"), ("$DIR/www\">", "$DIR/数据\">")]);
-    let mut variants: Vec<(&str, Vec<u8>)> = Vec::new();
-    let mut add = |name, text: String| variants.push((name, text.into_bytes()));
-    add("as shipped", SHIPPED.into());
-    add(
-        "the course's six edits",
-        edited(&[
-            ("-artuz", "-az"),
-            AUTH,
-            ("users=\"root\"", "users=\"rsync_backup\""),
-            ("127.0.0.1", "172.16.1.41"),
-            ("tongbu1", "nfsbackup"),
-            ("<timeout start=\"false\"", "<timeout start=\"true\""),
-        ]),
-    );
-    add("the least that can be written", least(REMOTE));
-    add(
-        "no version, no host, no timeout, no fileSystem, no inotify",
-        edited(&[
-            (" version=\"2.5\"", ""),
-            ("<host hostip=\"localhost\" port=\"8008\"></host>", ""),
-            ("<timeout start=\"false\" time=\"100\"/>", ""),
-            ("<fileSystem xfs=\"false\"/>", ""),
-            ("<createFolder start=\"true\"/>", ""),
-        ]),
-    );
-    add("attributes left out", edited(&[(" start=\"false\" time=\"100\"", ""), ("<delete start=\"true\"/>", "<delete/>")]));
-    add("several remotes", least(&(REMOTE.to_owned() + "<remote ip=\"::1\" name=\"a/deep/path\"/><remote ip=\"backup\" name=\"m\"/>")));
-    add("the same remote twice", least(&(REMOTE.to_owned() + REMOTE)));
-    add(
-        "a port and a timeout",
-        edited(&[
-            ("<userDefinedPort start=\"false\"", "<userDefinedPort start=\"true\""),
-            ("<timeout start=\"false\"", "<timeout start=\"true\""),
-        ]),
-    );
-    add("a timeout of nothing", edited(&[("<timeout start=\"false\" time=\"100\"", "<timeout start=\"true\" time=\"0\"")]));
-    add("ssh", edited(&[SSH, PATH]));
-    add(
-        "ssh with a user, a password file and a port",
-        edited(&[SSH, PATH, AUTH, ("<userDefinedPort start=\"false\"", "<userDefinedPort start=\"true\"")]),
-    );
-    add("a password file in the watched directory", edited(&[AUTH, ("$DIR/rsync.pas", "relative.pas")]));
-    add("filter", edited(&[FILTER]));
-    add("filter and crontab without its own", edited(&[FILTER, CRONTAB]));
-    add("a crontab at no time", edited(&[CRONTAB, ("schedule=\"600\"", "schedule=\"0\"")]));
-    add("filter and crontab that spares more", edited(&[FILTER, CRONTAB, CRONTAB_FILTER]));
-    add(
-        "crontab that spares the same",
-        edited(&[FILTER, CRONTAB, CRONTAB_FILTER, ("(.*)\\.gz", "(.*)\\.php"), ("^static/*", "(.*)info/*"), ("\"info/*", "\"*info")]),
-    );
-    add("crontab alone", edited(&[CRONTAB]));
-    add("a crontab filter that is off with its crontab", edited(&[CRONTAB_FILTER]));
-    add("an expression that cannot be a pattern", excluding(&["a+b"]));
-    add("an expression that is none", excluding(&["*.php"]));
-    add("an expression that never matches", excluding(&["^/cache"]));
-    add("expressions of all kinds", excluding(&["(.*)/cache/(.*)", "^tmp/.*", ".+~", "(.*)\\.(jpg|png)$", "a &amp; b", "!x"]));
-    add("common parameters that fight the batches", params("-avzP --delete --max-size=1g --bwlimit=10m --exclude=a/b -x --numeric-ids"));
-    add("common parameters without -a", params("-rtz"));
-    add("common parameters that would do nothing", params("-avn"));
-    add("common parameters for a shell", params("-az &gt; /tmp/log"));
-    add(
-        "comments in odd places",
-        edited(&[
-            ("<rsync>", "<!-- -- --><rsync><!-- > -->text # text"),
-            ("<head version", "<!-- first --><head version"),
-            ("</head>", "</head><!-- last -->"),
-        ]),
-    );
-    add(
-        "other cases of names",
-        edited(&[
-            ("<localpath watch=\"$DIR/www\">", "<localPath Watch=\"$DIR/www\">"),
-            ("<ssh start", "<SSH START"),
-            ("</localpath>\n\t<rsync>", "</localPath>\n\t<rsync>"),
-        ]),
-    );
-    add(
-        "names that sersync does not know",
-        edited(&[
-            ("<ssh start", "<shh start=\"true\"/><ssh mode=\"x\" start"),
-            ("<commonParams params=\"-artuz\"/>", "<commonParams parms=\"-az\"/>"),
-            ("<debug start=\"false\"", "<debug start=\"True\""),
-        ]),
-    );
-    add("elements twice", edited(&[("<ssh start=\"false\"/>", "<ssh start=\"false\"/><ssh start=\"true\"/>")]));
-    add(
-        "all switches of inotify the other way, but for deletions",
-        edited(&[
-            ("<createFolder start=\"true\"", "<createFolder start=\"false\""),
-            ("<createFile start=\"false\"", "<createFile start=\"true\""),
-            ("<closeWrite start=\"true\"", "<closeWrite start=\"false\""),
-            ("<moveTo start=\"true\"", "<moveTo start=\"false\""),
-            ("<attrib start=\"false\"", "<attrib start=\"true\""),
-        ]),
-    );
-    add("no deletions", edited(&[("<delete start=\"true\"", "<delete start=\"false\"")]));
-    add("what is moved away stays", edited(&[("<moveFrom start=\"true\"", "<moveFrom start=\"false\"")]));
-    add(
-        "debug, xfs and a fail log of its own",
-        edited(&[
-            ("<debug start=\"false\"", "<debug start=\"true\""),
-            ("xfs=\"false\"", "xfs=\"true\""),
-            ("/tmp/rsync_fail", "/var/log/rsync_fail"),
-        ]),
-    );
-    for name in ["command", "refreshCDN", "http", "socket"] {
-        add(name, plugin(name));
-    }
-    add("UTF-8 under another declaration", chinese.clone());
-    add("a byte order mark", "\u{feff}\n".to_owned() + &edited(&[("ISO-8859-1", "UTF-8")]));
-    add("an encoding that nobody knows", edited(&[("ISO-8859-1", "klingon")]));
-    add("an entity of its own", edited(&[("<head version", "<!DOCTYPE head [<!ENTITY a \"b\">]><head version"), ("-artuz", "-a&a;")]));
-    add("a lone ampersand", edited(&[("$DIR/www\">", "$DIR/a&b\">")]));
-    add("an element that is not closed", edited(&[("</rsync>", "")]));
-    add("a value without quotes", edited(&[("name=\"tongbu1\"", "name=tongbu1")]));
-    add("no localpath", "<head><sersync></sersync></head>".into());
-    add("no remote", least(""));
-    add("a remote without a name", least("<remote ip=\"a\"/>"));
-    add("a path without ssh", edited(&[PATH]));
-    add("a host that is none", edited(&[("127.0.0.1", "-oProxyCommand=x")]));
-    add("a port that is none", edited(&[("<userDefinedPort start=\"false\" port=\"874\"", "<userDefinedPort start=\"true\" port=\"x\"")]));
-    add("a source that is not there", edited(&[("$DIR/www\">", "$DIR/nowhere\">")]));
-    add("another XML file", "<html><body/></html>".into());
-    variants.push(("GBK", gbk(&chinese.replace("ISO-8859-1", "GBK"))));
-    variants.push((
-        "GBK in a comment of a file that declares UTF-8",
-        gbk(&edited(&[("ISO-8859-1", "UTF-8"), ("<!-- port=874 -->", "<!-- 端口 -->")])),
-    ));
-    variants.push(("GBK in a value of a file that declares UTF-8", gbk(&chinese.replace("ISO-8859-1", "UTF-8"))));
-    variants.push(("ISO-8859-1", latin(&edited(&[("name=\"tongbu1\"", "name=\"café\"")]))));
-    variants.push(("UTF-16", utf_16(SHIPPED)));
-    variants
 }
 
 fn bytes_in(directory: &Path, bytes: &[u8]) -> Vec<u8> {
@@ -224,7 +56,8 @@ fn bytes_in(directory: &Path, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn resolve(directory: &Path, bytes: &[u8]) -> Result<(Imported, Config), ConfigError> {
-    let file = directory.join("confxml.xml");
+    let has_password = bytes.windows(17).any(|word| word == b"<!-- password -->");
+    let file = directory.join(if has_password { "with password/confxml.xml" } else { "confxml.xml" });
     let imported = sersync::parse(&bytes_in(directory, bytes), &file)?;
     let config = imported.raw.clone().resolve(&Overrides::default(), &directory.join("state"))?;
     Ok((imported, config))
@@ -264,8 +97,34 @@ fn effective(config: &Config) -> String {
             }
             out.push('\n');
         }
+        for plugin in &sync.plugins {
+            let PluginConfig { name, after: None, paths, absolute, batch, rate: None, timeout, attempts, memory: _, action } = plugin
+            else {
+                panic!("{plugin:?}")
+            };
+            assert!(paths.only.is_none() && paths.exclude.is_empty() && paths.whole && *batch == 1, "{plugin:?}");
+            let paths = paths.matching.as_ref().map(ToString::to_string).unwrap_or_default();
+            let form = if *absolute { "whole" } else { "relative" };
+            _ = writeln!(out, "  plugin {name}, {form} paths that match {paths}, {attempts} attempts of {timeout:?}");
+            _ = match action {
+                PluginAction::Exec { command, input } => writeln!(out, "    runs {command:?} with {input:?}"),
+                PluginAction::Tcp { to, separator } => writeln!(out, "    tells {to}, {separator:?}"),
+                PluginAction::Http(request) => writeln!(out, "    {}", shown_request(request)),
+                PluginAction::Purge { urls, request } => {
+                    let replace = urls.replace.as_ref().map(|(expression, with)| format!("{expression} to {with} in "));
+                    writeln!(out, "    purges {}{}, {}", replace.unwrap_or_default(), urls.base, shown_request(request))
+                }
+            };
+        }
     }
     out
+}
+
+fn shown_request(request: &HttpRequest) -> String {
+    let HttpRequest { method, url, headers, body, secret_file } = request;
+    let texts = |template: &Option<Template>| template.as_ref().map(ToString::to_string).unwrap_or_default();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    format!("{method} {} {headers:?} {:?}, secret {secret_file:?}", texts(url), texts(body))
 }
 
 /// What is said of the shipped file, without its places.
@@ -296,7 +155,10 @@ fn shown(directory: &Path, name: &str, bytes: &[u8]) -> String {
         }
         Err(error) => _ = writeln!(out, "  error: {error}"),
     }
-    out.replace(&format!("{}/confxml.xml", directory.display()), "FILE").replace(directory.to_str().unwrap(), "$DIR")
+    out.replace(&format!("{}/confxml.xml", directory.display()), "FILE")
+        .replace(&format!("{}/with password/confxml.xml", directory.display()), "FILE")
+        .replace(&regex::escape(directory.to_str().unwrap()), "$DIR")
+        .replace(directory.to_str().unwrap(), "$DIR")
 }
 
 #[test]

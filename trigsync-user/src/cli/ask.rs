@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use super::{FAILED, WRONG, args::Audit};
 use crate::{
     control::{self, AuditedTarget, Request, Response, call},
-    observe::{AuditFinding, AuditStatus, CanaryStatus, LaneState, SearchStatus, Status, SyncState},
+    observe::{AuditFinding, AuditStatus, CanaryStatus, LaneState, PluginStatus, SearchStatus, Status, SyncState},
 };
 
 pub fn flush(state_dir: &Path, timeout: Duration) -> anyhow::Result<ExitCode> {
@@ -141,6 +141,17 @@ fn print(status: &Status) {
                 println!("  {}: set aside: {path}: {reason}", target.name);
             }
         }
+        sync.plugins.iter().for_each(print_plugin);
+    }
+}
+
+fn print_plugin(plugin: &PluginStatus) {
+    let PluginStatus { name, kind, address, trouble, pending, told, failures, dropped, folded, .. } = plugin;
+    println!(
+        "  plugin {name} ({kind} {address}): {told} paths told, {pending} wait, {failures} runs failed, {dropped} paths given up, {folded} folded"
+    );
+    if let Some(trouble) = trouble {
+        println!("  plugin {name} FAILS: {trouble}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use super::args::Check;
 use crate::{
     control::{ClientError, Request, Response, call_within},
-    observe::{AuditFinding, CanaryStatus, HELD_BY_OPERATOR, LaneState, Status, SyncState, SyncStatus, TargetStatus},
+    observe::{AuditFinding, CanaryStatus, HELD_BY_OPERATOR, LaneState, PluginStatus, Status, SyncState, SyncStatus, TargetStatus},
 };
 
 /// How bad it is; the number is the exit code.
@@ -66,6 +66,7 @@ fn judge(status: &Status, limits: &Check) -> (Level, String) {
         if let Some(trouble) = &sync.canary_trouble {
             found.push((Level::Warning, format!("{}: {trouble}", sync.name)));
         }
+        found.extend(sync.plugins.iter().filter_map(|plugin| of_plugin(&sync.name, plugin)));
         for target in &sync.targets {
             found.extend(
                 of_target(target, limits).into_iter().map(|(level, text)| (level, format!("{}/{} {text}", sync.name, target.name))),
@@ -83,6 +84,13 @@ fn judge(status: &Status, limits: &Check) -> (Level, String) {
     // What stands behind the bar is figures, and all of it is one line.
     let text = text.replace('|', "/").replace(['\n', '\r'], " ");
     (level, format!("{text} |{}", figures(status, limits)))
+}
+
+/// A mirror is one without its plugins too: they are worth a warning.
+fn of_plugin(sync: &str, plugin: &PluginStatus) -> Option<(Level, String)> {
+    let trouble = plugin.trouble.as_ref()?;
+    let PluginStatus { name, dropped, pending, .. } = plugin;
+    Some((Level::Warning, format!("{sync}: plugin {name} fails: {trouble} ({pending} paths wait, {dropped} were given up)")))
 }
 
 fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {

@@ -50,13 +50,16 @@ fn mirror(options: Options, detached: bool) -> anyhow::Result<ExitCode> {
     }
     let state_dir = options.state_dir.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let daemon = Daemon::start(options).await?;
         let _pid_file = if detached { Some(detach::PidFile::write(&state_dir)?) } else { None };
         say_ready(&daemon);
         daemon.run().await?;
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // A plugin's server whose name is being looked up is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// One line on standard output. Nobody may read it.

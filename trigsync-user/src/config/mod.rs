@@ -16,6 +16,7 @@ mod options;
 mod parse;
 mod pattern;
 mod places;
+mod plugin;
 mod raw;
 mod resolve;
 mod schedule;
@@ -28,6 +29,9 @@ pub use error::ConfigError;
 pub use filter::Filter;
 pub use import::import;
 pub use pattern::InvalidPattern;
+pub use plugin::{
+    EACH, ExecInput, Expression, HttpRequest, Piece, Placeholder, PluginAction, PluginConfig, PluginPaths, Separator, Template, UrlRule,
+};
 pub use raw::{Overrides, RawConfig};
 pub use schedule::{CronExpression, Schedule, Times};
 
@@ -100,7 +104,7 @@ pub struct SyncConfig {
     pub filter: Arc<Filter>,
     /// Whether file systems mounted inside the source belong to it.
     pub cross_mounts: bool,
-    /// Whether another sync of this daemon writes into the source: a local target of that one lies inside it, or around it.
+    /// Whether this daemon may write into the source: a local target of another sync lies inside it, or around it, or a plugin is a program.
     pub written_here: bool,
     /// When a change is ripe to be sent.
     pub settle: Settle,
@@ -116,6 +120,8 @@ pub struct SyncConfig {
     pub canary: Option<Duration>,
     /// At least one.
     pub targets: Vec<TargetConfig>,
+    /// Who is told of what has arrived.
+    pub plugins: Vec<PluginConfig>,
 }
 
 /// The file of the canary, right in the source's root.

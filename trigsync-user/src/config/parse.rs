@@ -16,6 +16,7 @@ use toml::{
 use super::{
     Backend, ConfigError,
     error::near_miss,
+    plugin,
     raw::{At, RawAudit, RawConfig, RawSchedule, RawSync, RawTarget, absolute},
 };
 
@@ -36,6 +37,7 @@ const SYNC: &[&str] = &[
     "audit",
     "full_pass",
     "canary",
+    "plugin",
 ];
 const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
 const BATCH: &[&str] = &["paths", "bytes"];
@@ -47,15 +49,16 @@ const TARGET: &[&str] =
 /// What a key in the wrong table was probably meant for.
 const SECTIONS: &[(&[&str], &str)] = &[
     (TOP, "above the first [[sync]]"),
-    (SYNC, "in [[sync]], before its [[sync.target]]"),
+    (SYNC, "in [[sync]], before its [[sync.target]] and [[sync.plugin]]"),
     (TARGET, "in [[sync.target]]"),
+    (plugin::KEYS, "in [[sync.plugin]]"),
     (SETTLE, "in sync.settle"),
     (BATCH, "in sync.batch"),
     (AUDIT, "in sync.audit"),
     (FULL_PASS, "in sync.full_pass"),
 ];
 
-type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
+pub(super) type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
 
 pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError> {
     let document = Document { text, file };
@@ -94,7 +97,8 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
     config.btf.iter_mut().for_each(|btf| btf.value = base.join(&btf.value));
     for sync in &mut config.syncs {
         let files = sync.targets.iter_mut().flat_map(|target| target.password_file.iter_mut().chain(&mut target.identity));
-        sync.source.iter_mut().chain(files).for_each(|path| path.value = base.join(&path.value));
+        let secrets = sync.plugins.iter_mut().filter_map(plugin::RawPlugin::secret_file_mut);
+        sync.source.iter_mut().chain(files).chain(secrets).for_each(|path| path.value = base.join(&path.value));
     }
     config.make_targets_absolute(base)?;
     Ok(config)
@@ -112,6 +116,10 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
     for (inner, span) in table.tables("target", "[[sync.target]]")? {
         targets.push(target(&Table::new(table.document, "sync.target.".into(), inner, span, TARGET)?)?);
     }
+    let mut plugins = Vec::new();
+    for (inner, span) in table.tables("plugin", "[[sync.plugin]]")? {
+        plugins.push(plugin::parse(&Table::new(table.document, "sync.plugin.".into(), inner, span, plugin::KEYS)?)?);
+    }
     let settle = inner("settle", SETTLE)?;
     let batch = inner("batch", BATCH)?;
     // `audit = false`, or a table of how.
@@ -123,7 +131,7 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
     let mut patterns = table.list("exclude", string)?;
     patterns.extend(table.list("include", |value| include(&string(value)?))?);
     Ok(RawSync {
-        section: At { value: (), line: Some(table.document.line(&table.span)), column: None, key: "sync".into() },
+        section: table.section("sync"),
         name: table.get("name", string)?,
         source: table.get("source", path)?,
         patterns,
@@ -139,6 +147,7 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
         full_pass: inner("full_pass", FULL_PASS)?.map(|inner| schedule(&inner)).transpose()?,
         canary: table.get("canary", pace)?,
         targets,
+        plugins,
     })
 }
 
@@ -212,7 +221,7 @@ impl Document<'_> {
 }
 
 /// A table whose keys are all known.
-struct Table<'a, 'd> {
+pub(super) struct Table<'a, 'd> {
     document: &'a Document<'a>,
     /// What stands before its keys in errors: `sync.settle.`.
     prefix: String,
@@ -253,11 +262,38 @@ impl<'a, 'd> Table<'a, 'd> {
         Ok(At { value: read, line: Some(self.document.line(&value.span())), column: None, key: format!("{}{key}", self.prefix) })
     }
 
-    fn get<T>(&self, key: &str, read: Read<T>) -> Result<Option<At<T>>, ConfigError> {
+    /// Where the table itself stands.
+    pub(super) fn section(&self, key: &str) -> At<()> {
+        At { value: (), line: Some(self.document.line(&self.span)), column: None, key: key.to_owned() }
+    }
+
+    /// An error about a key that is not there.
+    pub(super) fn missing(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        self.error(key, &self.span, message)
+    }
+
+    /// An error where a key is there.
+    pub(super) fn must_lack(&self, key: &str, message: String) -> Result<(), ConfigError> {
+        self.entry(key).map_or(Ok(()), |(name, _)| Err(self.error(key, &name.span(), message)))
+    }
+
+    /// The texts in an inner table, by their names.
+    pub(super) fn entries_of(&self, key: &str) -> Result<Vec<(String, At<String>)>, ConfigError> {
+        let Some((_, value)) = self.entry(key) else { return Ok(Vec::new()) };
+        let Some(inner) = value.get_ref().as_table() else {
+            return Err(self.error(key, &value.span(), format!("is {}, not a table (write {{ Name = \"…\" }})", kind(value.get_ref()))));
+        };
+        let mut found: Vec<_> =
+            inner.iter().map(|(name, value)| Ok((name.get_ref().to_string(), self.at(key, value, string)?))).collect::<Result<_, _>>()?;
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(found)
+    }
+
+    pub(super) fn get<T>(&self, key: &str, read: Read<T>) -> Result<Option<At<T>>, ConfigError> {
         self.entry(key).map(|(_, value)| self.at(key, value, read)).transpose()
     }
 
-    fn list<T>(&self, key: &str, read: Read<T>) -> Result<Vec<At<T>>, ConfigError> {
+    pub(super) fn list<T>(&self, key: &str, read: Read<T>) -> Result<Vec<At<T>>, ConfigError> {
         let Some((_, value)) = self.entry(key) else { return Ok(Vec::new()) };
         let Some(values) = value.get_ref().as_array() else {
             return Err(self.error(key, &value.span(), format!("is {}, not a list (write [\"…\"])", kind(value.get_ref()))));
@@ -285,12 +321,12 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-fn string(value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn string(value: &DeValue<'_>) -> Result<String, String> {
     let text = value.as_str().ok_or_else(|| format!("is {}, not text (write it in quotes)", kind(value)))?;
     if text.contains('\0') { Err("holds a NUL byte".into()) } else { Ok(text.to_owned()) }
 }
 
-fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     match string(value)? {
         text if text.is_empty() => Err("is empty (write a path)".into()),
         text if text == "~" || text.starts_with("~/") => Err("begins with `~`, which only a shell expands (write the whole path)".into()),
@@ -298,11 +334,11 @@ fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     }
 }
 
-fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("is {} (write true or false, without quotes)", kind(value)))
 }
 
-fn integer(value: &DeValue<'_>) -> Result<i64, String> {
+pub(super) fn integer(value: &DeValue<'_>) -> Result<i64, String> {
     let number = value.as_integer().ok_or_else(|| format!("is {}, not a whole number", kind(value)))?;
     i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| format!("is {number}, too large a number"))
 }
@@ -312,7 +348,7 @@ fn count(value: &DeValue<'_>) -> Result<u64, String> {
     u64::try_from(number).map_err(|_| format!("is {number} (write 0 or more)"))
 }
 
-fn positive(value: &DeValue<'_>) -> Result<u64, String> {
+pub(super) fn positive(value: &DeValue<'_>) -> Result<u64, String> {
     match count(value)? {
         0 => Err("is 0 (write at least 1)".into()),
         number => Ok(number),
@@ -327,7 +363,7 @@ fn backend(value: &DeValue<'_>) -> Result<Backend, String> {
     })
 }
 
-fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     const REMEDY: &str = "write a number with its unit, as \"20ms\", \"1s\" or \"5m\"";
     let DeValue::String(text) = value else { return Err(format!("is {}, not a time ({REMEDY})", kind(value))) };
     humantime::parse_duration(text).map_err(|error| format!("`{text}` is no time: {error} ({REMEDY})"))
@@ -349,7 +385,7 @@ fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is no address with a port (such as \"127.0.0.1:9309\" or \"[::1]:9309\")"))
 }
 
-fn size(value: &DeValue<'_>) -> Result<u64, String> {
+pub(super) fn size(value: &DeValue<'_>) -> Result<u64, String> {
     if matches!(value, DeValue::Integer(_)) {
         return positive(value);
     }

@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ConfigError, CronExpression, Window, parse, sersync};
+use super::{Backend, ConfigError, CronExpression, Window, parse, plugin::RawPlugin, sersync};
 
 /// Bytes of a configuration.
 const LARGEST: u64 = 16 << 20;
@@ -71,6 +71,8 @@ pub(super) struct RawSync {
     pub(super) full_pass: Option<RawSchedule>,
     pub(super) canary: Option<At<Duration>>,
     pub(super) targets: Vec<RawTarget>,
+    #[serde(default)]
+    pub(super) plugins: Vec<RawPlugin>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -192,6 +194,7 @@ impl RawSync {
             full_pass: None,
             canary: None,
             targets: Vec::new(),
+            plugins: Vec::new(),
         }
     }
 }

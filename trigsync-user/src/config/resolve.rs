@@ -18,6 +18,7 @@ use super::{
     AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Schedule,
     Settle, SyncConfig, TargetAddress, TargetConfig, Times, options,
     places::{Mounts, Place, Relation, last_name},
+    plugin,
     raw::{At, RawAudit, RawSchedule, RawSync, RawTarget},
 };
 use crate::model::RelPath;
@@ -79,6 +80,16 @@ struct Resolver<'a> {
     state: Place,
 }
 
+impl plugin::Wrong for Resolver<'_> {
+    fn error<T>(&self, at: &At<T>, message: String) -> ConfigError {
+        at.error(self.file, message)
+    }
+
+    fn private_file(&self, file: &At<PathBuf>) -> Result<(), ConfigError> {
+        self.private_file(file)
+    }
+}
+
 impl Resolver<'_> {
     fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
         at.error(self.file, message)
@@ -106,6 +117,21 @@ impl Resolver<'_> {
             }
             targets.push(resolved);
         }
+        let mut plugins: Vec<plugin::PluginConfig> = Vec::with_capacity(raw.plugins.len());
+        for written in &raw.plugins {
+            let resolved = plugin::resolve(written, self)?;
+            if plugins.iter().any(|other| other.name == resolved.name) {
+                return Err(
+                    self.error(&written.name, format!("`{}` is also the name of another plugin (write another name =)", resolved.name))
+                );
+            }
+            if let Some(after) = written.after.as_ref().filter(|after| !names.contains_key(&after.value)) {
+                return Err(
+                    self.error(after, format!("there is no target `{}` in this sync (write its name =, or its address)", after.value))
+                );
+            }
+            plugins.push(resolved);
+        }
         let filter = self.filter(&raw.patterns, &path)?;
         if let Some(canary) = &raw.canary {
             self.canary(canary, &filter)?;
@@ -129,6 +155,7 @@ impl Resolver<'_> {
             full_pass: raw.full_pass.as_ref().map(|raw| self.schedule(raw)).transpose()?,
             canary: value(&raw.canary),
             targets,
+            plugins,
         })
     }
 
@@ -378,8 +405,11 @@ impl Resolver<'_> {
         }
         let into = |source: &Place| written.iter().any(|(.., place)| place.as_ref().is_some_and(|place| place.relation(source).is_some()));
         let fed: Vec<bool> = sources.iter().map(into).collect();
+        // A plugin may write anywhere, and what it starts descends from the daemon.
+        let runs_programs =
+            syncs.iter().flat_map(|sync| &sync.plugins).any(|plugin| matches!(plugin.action, plugin::PluginAction::Exec { .. }));
         for (sync, fed) in syncs.iter_mut().zip(fed) {
-            sync.written_here = fed;
+            sync.written_here = fed || runs_programs;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::{
-    ConfigError,
+    ConfigError, plugin,
     raw::{At, RawAudit, RawConfig, RawSchedule, RawSync, RawTarget},
 };
 
@@ -64,6 +64,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         full_pass,
         canary,
         targets,
+        plugins,
     } = raw;
     let RawAudit { on, every, names, bytes, share, window, checksum } = audit;
     let mut table = Table::new();
@@ -104,6 +105,10 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         tables.push(target(raw)?);
     }
     table.insert("target", Item::ArrayOfTables(tables));
+    if !plugins.is_empty() {
+        let tables = plugins.iter().map(plugin::write).collect::<Result<ArrayOfTables, _>>()?;
+        table.insert("plugin", Item::ArrayOfTables(tables));
+    }
     Ok(table)
 }
 
@@ -123,11 +128,11 @@ fn target(raw: &RawTarget) -> Result<Table, ConfigError> {
     Ok(table)
 }
 
-fn whole(number: u64) -> Value {
+pub(super) fn whole(number: u64) -> Value {
     i64::try_from(number).unwrap_or(i64::MAX).into()
 }
 
-fn duration(duration: &std::time::Duration) -> Value {
+pub(super) fn duration(duration: &std::time::Duration) -> Value {
     humantime::format_duration(*duration).to_string().into()
 }
 
@@ -143,13 +148,13 @@ fn insert(table: &mut Table, key: &str, mut value: Value, origin: Option<String>
     table.insert(key, Item::Value(value));
 }
 
-fn set<T>(table: &mut Table, key: &str, at: &Option<At<T>>, value: impl Fn(&T) -> Value) {
+pub(super) fn set<T>(table: &mut Table, key: &str, at: &Option<At<T>>, value: impl Fn(&T) -> Value) {
     if let Some(at) = at {
         insert(table, key, value(&at.value), origin(at));
     }
 }
 
-fn set_path(table: &mut Table, key: &str, at: &Option<At<PathBuf>>) -> Result<(), ConfigError> {
+pub(super) fn set_path(table: &mut Table, key: &str, at: &Option<At<PathBuf>>) -> Result<(), ConfigError> {
     let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("is not UTF-8, and cannot be written as TOML (rename it)");
     if let Some(at) = at {
         let text = text(&at.value).map_err(|message| at.error(None, message))?;
@@ -159,7 +164,7 @@ fn set_path(table: &mut Table, key: &str, at: &Option<At<PathBuf>>) -> Result<()
 }
 
 /// One line for each, below what it was made of, where that was one thing for each.
-fn set_list(table: &mut Table, key: &str, list: &[At<String>]) {
+pub(super) fn set_list(table: &mut Table, key: &str, list: &[At<String>]) {
     let Some(first) = list.first() else { return };
     let mut array: Array = list.iter().map(|at| at.value.as_str()).collect();
     let together = list.iter().all(|at| origin(at) == origin(first));

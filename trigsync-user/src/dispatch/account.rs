@@ -12,6 +12,7 @@ use super::{
 use crate::{
     journal::Batch,
     observe::{LaneState, Sent},
+    plan::Item,
 };
 
 impl Lane {
@@ -20,8 +21,8 @@ impl Lane {
         let (arrived, ended) = (now(), Instant::now());
         {
             let mut report = self.shared.report();
-            for taken in &outcome.settled {
-                report.arrived(taken.since, arrived);
+            for item in &outcome.settled {
+                report.arrived(item.mark.since, arrived);
             }
             let sent = Sent {
                 marks: outcome.settled.len() as u64,
@@ -29,7 +30,7 @@ impl Lane {
                 bytes: outcome.stats.bytes_sent,
                 failed: outcome.trouble.is_some() || !outcome.failed.is_empty(),
             };
-            report.ended(sent, outcome.settled.iter().map(|taken| arrived.saturating_sub(taken.since)).max());
+            report.ended(sent, outcome.settled.iter().map(|item| arrived.saturating_sub(item.mark.since)).max());
         }
         if outcome.processes > 0 {
             self.shared.note(batch(&outcome, begun));
@@ -41,7 +42,7 @@ impl Lane {
         {
             // In one piece, and in this order: the journal must never know less than is left.
             let mut set = self.shared.set();
-            for taken in &outcome.settled {
+            for Item { mark: taken, .. } in &outcome.settled {
                 set.settled(taken);
                 if let Some(waits) = self.aside.arrived(&taken.mark, ended) {
                     set.kept_outside(waits);
@@ -52,6 +53,11 @@ impl Lane {
         }
         for (taken, reason) in outcome.failed {
             self.aside.add(taken, reason, ended);
+        }
+        if !outcome.settled.is_empty()
+            && let Some(listener) = self.shared.listener()
+        {
+            listener.arrived(outcome.settled.iter().map(Item::arrived).collect());
         }
         if let Some(names) = outcome.cut_off {
             self.shared.cut_off(names);
@@ -109,7 +115,7 @@ impl Lane {
 /// What the history keeps of a job.
 fn batch(outcome: &Outcome, begun: SystemTime) -> Batch {
     let failed = outcome.failed.iter().map(|(taken, reason)| (taken, Some(reason.clone())));
-    let settled = outcome.settled.iter().map(|taken| (taken, None));
+    let settled = outcome.settled.iter().map(|item| (&item.mark, None));
     let paths = failed.chain(settled).map(|(taken, reason)| (taken.mark.path.clone(), taken.mark.scope, reason));
     Batch {
         started: begun,

@@ -77,6 +77,11 @@ impl Aside {
         self.paths.values().filter_map(|failing| failing.waiting.as_ref()).map(|taken| taken.since).min()
     }
 
+    /// All of them.
+    pub fn paths(&self) -> impl Iterator<Item = &RelPathBuf> {
+        self.paths.keys()
+    }
+
     /// How many paths wait.
     pub fn waiting(&self) -> usize {
         self.paths.values().filter(|failing| failing.waiting.is_some()).count()

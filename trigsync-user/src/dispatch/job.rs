@@ -53,7 +53,7 @@ pub(super) struct Receiver {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Arrived.
-    pub settled: Vec<Taken>,
+    pub settled: Vec<Item>,
     /// To be looked at again.
     pub again: Vec<Taken>,
     /// Failed alone.
@@ -343,7 +343,7 @@ impl JobContext {
     /// rsync is done with these items.
     async fn settle(&self, items: Vec<Item>, outcome: &mut Outcome) {
         if !items.iter().any(Item::stands_for_more) {
-            outcome.settled.extend(items.into_iter().map(|item| item.mark));
+            outcome.settled.extend(items);
             return;
         }
         let sync = self.sync.clone();

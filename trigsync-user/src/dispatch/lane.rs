@@ -230,7 +230,9 @@ impl Lane {
                 return;
             }
             let limit = self.context.sync.config.batch.paths.min(set.most_out());
-            set.cut(now(), limit, self.hurry)
+            let batch = set.cut(now(), limit, self.hurry);
+            self.shared.takes(&batch);
+            batch
         };
         batch.retain(|taken| {
             let sending = self
@@ -375,11 +377,15 @@ impl Lane {
         flushes.retain(|flush| !flush.done.is_closed());
     }
 
+    /// When the oldest mark was made that is on its way.
+    fn oldest_out(&self) -> Option<Stamp> {
+        let running = self.running.iter().flat_map(|job| [job.oldest, job.reach.as_ref().and_then(Reach::oldest_shadow)]);
+        running.chain(self.round.iter().chain(&self.bulk).map(PlannedRun::oldest)).flatten().min()
+    }
+
     /// When the oldest mark that has not arrived was made.
     fn oldest(&self) -> Option<Stamp> {
-        let running = self.running.iter().flat_map(|job| [job.oldest, job.reach.as_ref().and_then(Reach::oldest_shadow)]);
-        let waiting = self.round.iter().chain(&self.bulk).map(PlannedRun::oldest);
-        running.chain(waiting).chain([self.aside.oldest(), self.shared.searching(), self.shared.set().oldest()]).flatten().min()
+        [self.oldest_out(), self.aside.oldest(), self.shared.searching(), self.shared.set().oldest()].into_iter().flatten().min()
     }
 
     fn tell(&self) {
@@ -397,6 +403,7 @@ impl Lane {
             full_pass: self.running.iter().any(|job| job.full_pass),
         };
         self.shared.report().doing(doing, now());
+        self.shared.turned(self.oldest_out(), &self.aside);
     }
 
     fn ask_at(&self) -> Option<Instant> {

@@ -9,6 +9,7 @@
 //! - Guards are checked before anything is deleted (`guard`).
 
 mod account;
+mod arrivals;
 mod aside;
 mod audited;
 mod cut;
@@ -25,6 +26,7 @@ mod sync;
 
 use std::{sync::OnceLock, time::Instant};
 
+pub use arrivals::Listener;
 pub use audited::{Audited, Watch};
 pub use cut::Cut;
 pub use full_pass::{FullPass, full_pass};

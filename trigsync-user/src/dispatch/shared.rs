@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{audited::Audited, lingering::Lingering, loan::Loans, now};
+use super::{arrivals::Arrivals, audited::Audited, lingering::Lingering, loan::Loans, now};
 use crate::{
     coalesce::{Changes, DirtySet},
     config::Settle,
@@ -36,6 +36,7 @@ pub struct LaneShared {
     orders: Mutex<Orders>,
     loans: Arc<Loans>,
     audited: Arc<Audited>,
+    pub(super) arrivals: Arrivals,
     pub(super) wake: Arc<Notify>,
 }
 
@@ -79,6 +80,7 @@ impl LaneShared {
             orders: Mutex::default(),
             loans: Arc::new(Loans::new(wake.clone())),
             audited: Arc::default(),
+            arrivals: Arrivals::default(),
             wake,
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! Nothing here does I/O or reads a clock.
 
+mod arrived;
 mod mark;
 mod path;
 
+pub use arrived::Arrived;
 pub use mark::{Mark, Ops, RootId, Scope};
 pub(crate) use path::is_name;
 pub use path::{InvalidPath, RelPath, RelPathBuf};

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{LaneState, Status, SyncState, TargetStatus};
+use super::{LaneState, PluginStatus, Status, SyncState, TargetStatus};
 
 /// The type of what [`metrics`] returns, for HTTP.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,11 +52,36 @@ impl Collector for Snapshot {
             (vec![("sync", sync.name.clone())], f64::from(u8::from(is_stopped)))
         });
         gauge(&mut encoder, "sync_stopped", "1 while a guard has stopped the sync.", stopped)?;
+        self.plugins(&mut encoder)?;
         self.targets(&mut encoder)
     }
 }
 
+/// A counter of plugins.
+type OfPlugins = (&'static str, &'static str, fn(&PluginStatus) -> u64);
+
 impl Snapshot {
+    fn plugins(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = |sync: &str, plugin: &PluginStatus| vec![("sync", sync.to_owned()), ("plugin", plugin.name.clone())];
+        let plugins: Vec<_> =
+            self.0.syncs.iter().flat_map(|sync| sync.plugins.iter().map(move |plugin| (labels(&sync.name, plugin), plugin))).collect();
+        let each = |figure: fn(&PluginStatus) -> f64| plugins.iter().map(move |(labels, plugin)| (labels.clone(), figure(plugin)));
+        let is_failing = |plugin: &PluginStatus| f64::from(u8::from(plugin.trouble.is_some()));
+        gauge(encoder, "plugin_failing", "1 while the last run of the plugin failed.", each(is_failing))?;
+        gauge(encoder, "plugin_pending", "Paths that the plugin is to be told of.", each(|plugin| plugin.pending as f64))?;
+        let counts: [OfPlugins; 5] = [
+            ("plugin_told", "Paths that the plugin was told of.", |plugin| plugin.told),
+            ("plugin_runs", "Runs of the plugin that ended.", |plugin| plugin.runs),
+            ("plugin_failures", "Runs of the plugin that failed.", |plugin| plugin.failures),
+            ("plugin_dropped", "Paths that were given up after the last attempt.", |plugin| plugin.dropped),
+            ("plugin_folded", "Paths that gave way to directories because too many waited.", |plugin| plugin.folded),
+        ];
+        for (name, help, count) in counts {
+            counter(encoder, name, help, plugins.iter().map(|(labels, plugin)| (labels.clone(), count(plugin))))?;
+        }
+        Ok(())
+    }
+
     fn targets(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let states = self.each().flat_map(|(labels, target)| {
             STATES.map(|state| {

@@ -9,6 +9,6 @@ pub use canary::{CanaryNews, CanaryReport};
 pub use metrics::{CONTENT_TYPE as METRICS_TYPE, metrics};
 pub use report::{Doing, LaneReport, Sent};
 pub use status::{
-    AuditFinding, AuditStatus, CanaryStatus, CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, SearchStatus, Status, SyncState,
-    SyncStatus, TargetStatus,
+    AuditFinding, AuditStatus, CanaryStatus, CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, PluginStatus, SearchStatus, Status,
+    SyncState, SyncStatus, TargetStatus,
 };

@@ -68,6 +68,34 @@ pub struct SyncStatus {
     pub next_full_pass_ms: Option<u64>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+    /// Its plugins.
+    #[serde(default)]
+    pub plugins: Vec<PluginStatus>,
+}
+
+/// One plugin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// The plugin's name.
+    pub name: String,
+    /// `exec`, `tcp`, `http` or `purge`.
+    pub kind: String,
+    /// Whom it tells: a program, or an address without secrets.
+    pub address: String,
+    /// Why its last run failed; none where it succeeded.
+    pub trouble: Option<String>,
+    /// Paths that it is to be told of, those included that some target has not got yet.
+    pub pending: u64,
+    /// Paths that it was told of.
+    pub told: u64,
+    /// Runs that ended, failed ones included.
+    pub runs: u64,
+    /// Runs that failed.
+    pub failures: u64,
+    /// Paths that were given up after the last attempt.
+    pub dropped: u64,
+    /// Paths that gave way to the directories that they are in, because too many waited.
+    pub folded: u64,
 }
 
 /// How far a search is.

@@ -6,7 +6,7 @@ use super::lookup::{Found, Kind, Lookup};
 use crate::{
     coalesce::Taken,
     config::{BatchLimits, Filter},
-    model::{Ops, RelPath, RelPathBuf, Scope, Stamp},
+    model::{Arrived, Ops, RelPath, RelPathBuf, Scope, Stamp},
     rsync::{Compare, Listing, Work},
 };
 
@@ -63,7 +63,34 @@ impl Item {
     /// at the target there may be one, which goes only if rsync too finds none here.
     pub fn stands_for_more(&self) -> bool {
         let replaced = self.mark.mark.scope == Scope::Tree && !self.directory;
-        self.missing || replaced || (self.listed != self.mark.mark.path && self.mark.mark.path.is_within(&self.listed))
+        self.missing || replaced || self.is_blocked()
+    }
+
+    /// Whether the mark's path ends at a parent, which is missing, or is no directory any more.
+    fn is_blocked(&self) -> bool {
+        self.listed != self.mark.mark.path && self.mark.mark.path.is_within(&self.listed)
+    }
+
+    /// What the target has got when the mark is settled.
+    pub fn arrived(&self) -> Arrived {
+        let mark = &self.mark.mark;
+        let own = self.listed == mark.path;
+        if self.missing {
+            let directory = !own || mark.ops.contains(Ops::DIRECTORY) || mark.scope == Scope::Tree;
+            return Arrived { path: self.listed.clone(), gone: true, directory, below: directory };
+        }
+        if self.is_blocked() {
+            // A parent that is a file now: what was there went with the directory.
+            let directory = mark.ops.contains(Ops::DIRECTORY);
+            return Arrived { path: mark.path.clone(), gone: true, directory, below: directory };
+        }
+        // The root's attributes travel with an entry of it.
+        Arrived {
+            path: mark.path.clone(),
+            gone: false,
+            directory: self.directory || mark.path.is_root(),
+            below: mark.scope != Scope::Entry,
+        }
     }
 }
 
@@ -165,14 +192,13 @@ pub fn plan(root: OwnedFd, batch: Vec<Taken>, filter: &Filter, limits: &BatchLim
     sorter.finish()
 }
 
-/// Looks at a run's items again after it has ended, and returns the marks that it has settled, and those that it has not: a path that was
+/// Looks at a run's items again after it has ended, and returns those that it has settled, and the marks that it has not: a path that was
 /// missing (or a file) when it was planned may have been a directory again when rsync looked, which says nothing of what was below it.
-pub fn settled(root: OwnedFd, items: Vec<Item>) -> (Vec<Taken>, Vec<Taken>) {
+pub fn settled(root: OwnedFd, items: Vec<Item>) -> (Vec<Item>, Vec<Taken>) {
     let mut lookup = Lookup::new(root);
     let mut is_doubtful = |listed: &RelPath| matches!(lookup.find(listed), Found::Present(Kind::Directory) | Found::Unknown);
     let (again, settled): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.stands_for_more() && is_doubtful(&item.listed));
-    let marks = |items: Vec<Item>| items.into_iter().map(|item| item.mark).collect();
-    (marks(settled), marks(again))
+    (settled, again.into_iter().map(|item| item.mark).collect())
 }
 
 /// Where the marks of a batch go.

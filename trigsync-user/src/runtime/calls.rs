@@ -79,6 +79,7 @@ impl Daemon {
             canary_trouble: None,
             next_full_pass_ms: None,
             targets: Vec::new(),
+            plugins: Vec::new(),
         });
         self.syncs.iter().map(RunningSync::status).chain(broken).collect()
     }

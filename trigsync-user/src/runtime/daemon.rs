@@ -36,6 +36,7 @@ use crate::{
     model::RootId,
     observe::SyncState,
     plan::open_root,
+    plugin::Plugins,
     rsync::Rsync,
 };
 
@@ -141,7 +142,7 @@ impl Daemon {
 
     async fn start_syncs(&mut self, left: &Left) -> Result<(), RuntimeError> {
         for config in self.config.syncs.clone() {
-            let (mut sync, continuity) = self.start_sync(config, HashMap::new(), left).await?;
+            let (mut sync, continuity) = self.start_sync(config, HashMap::new(), None, left).await?;
             sync.mark_missed(self.options.initial_sync, continuity, left, &self.journal);
             self.syncs.push(sync);
         }
@@ -162,6 +163,7 @@ impl Daemon {
         &mut self,
         config: SyncConfig,
         mut kept: HashMap<String, Arc<LaneShared>>,
+        plugins: Option<Plugins>,
         left: &Left,
     ) -> Result<(RunningSync, Continuity), RuntimeError> {
         self.last_root += 1;
@@ -174,11 +176,12 @@ impl Daemon {
         self.table.enter(id, context.clone(), shared.clone());
         let added = self.capture.add_root(id, watched(config, self.state_dir.path())).await;
         let continuity = added.inspect_err(|_| self.table.remove(id))?;
+        let plugins = Plugins::start(config, &shared, plugins, Instant::now() + self.tools.grace);
         let start = |(target, shared): (&TargetConfig, _)| RunningLane::start(&context, target.clone(), shared, &self.tools);
         let lanes: Vec<_> = config.targets.iter().zip(shared).map(start).collect();
         let canary = Canary::start(&context, &lanes, &self.tools.rsync, self.state_dir.path());
         let full_passes = FullPasses::start(&context, lanes.iter().map(|lane| lane.shared.clone()).collect());
-        Ok((RunningSync { id, lanes, context: context.clone(), search: None, canary, full_passes }, continuity))
+        Ok((RunningSync { id, lanes, context: context.clone(), search: None, canary, full_passes, plugins }, continuity))
     }
 
     /// Which tier captures.
@@ -256,7 +259,8 @@ impl Daemon {
 
     async fn finish(self) {
         tracing::info!("stopping: waiting up to {} for what is in flight", humantime::format_duration(self.config.daemon.stop_timeout));
-        join_all(self.syncs.into_iter().map(RunningSync::stop)).await;
+        let until = Instant::now() + self.config.daemon.stop_timeout;
+        join_all(self.syncs.into_iter().map(|sync| sync.stop(until))).await;
         self.capture.halt().await;
         // What was read from the kernel is in the sets, and what was not is still there, or is found since when capture ended.
         let journal = self.journal;
@@ -306,7 +310,7 @@ impl Daemon {
             tracing::info!("sync {} is no longer configured", sync.context.config.name);
             self.forget(sync.id).await;
             sync.keys().for_each(|key| self.journal.leave(key));
-            sync.stop().await;
+            sync.stop(Instant::now() + self.tools.grace).await;
         }
         self.share_memory();
         self.journal.go_on();
@@ -318,7 +322,7 @@ impl Daemon {
     async fn replace(&mut self, running: Option<RunningSync>, new: SyncConfig) -> Result<RunningSync, RuntimeError> {
         let Some(running) = running else {
             tracing::info!("sync {} is new: a full pass", new.name);
-            let (sync, _) = self.start_sync(new, HashMap::new(), &Left::default()).await?;
+            let (sync, _) = self.start_sync(new, HashMap::new(), None, &Left::default()).await?;
             sync.mark_everything();
             sync.lanes.iter().for_each(|lane| sync.enter(lane, &self.journal));
             return Ok(sync);
@@ -345,7 +349,7 @@ impl Daemon {
             }
         }
         let names: Vec<_> = kept.keys().cloned().collect();
-        let result = self.start_sync(new, kept, &Left::default()).await;
+        let result = self.start_sync(new, kept, Some(running.plugins), &Left::default()).await;
         // What was told of the old root alone reaches the sets that are kept.
         if let Err(error) = self.capture.barrier().await {
             tracing::warn!("{error}");

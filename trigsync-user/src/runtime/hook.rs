@@ -140,6 +140,7 @@ mod tests {
             canary_trouble: None,
             next_full_pass_ms: None,
             targets: vec![target_status],
+            plugins: vec![],
         }
     }
 

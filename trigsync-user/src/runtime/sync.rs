@@ -3,7 +3,7 @@
 use std::{
     os::unix::ffi::OsStrExt as _,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::future::join_all;
@@ -26,6 +26,7 @@ use crate::{
     journal::{Entered, Journal, LaneKey, LaneLeft, Left},
     model::RootId,
     observe::{SyncState, SyncStatus, TargetStatus},
+    plugin::Plugins,
     rsync::Rsync,
 };
 
@@ -37,6 +38,7 @@ pub(super) struct RunningSync {
     pub search: Option<Search>,
     pub canary: Option<Canary>,
     pub full_passes: Option<FullPasses>,
+    pub plugins: Plugins,
 }
 
 /// What every lane works with.
@@ -161,13 +163,15 @@ impl RunningSync {
         }
     }
 
-    /// Stops all lanes at once. What they have not sent is in their sets.
-    pub async fn stop(self) {
+    /// Stops all lanes at once, and tells plugins what has arrived, until `until`. What the lanes have not sent is in their sets.
+    pub async fn stop(self, until: Instant) {
         drop((self.canary, self.full_passes));
         if let Some(search) = &self.search {
             search.stop();
         }
-        join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
+        // They are needed to say what has arrived everywhere.
+        let _lanes = join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
+        self.plugins.finish(until).await;
     }
 
     fn target_status(&self, lane: &RunningLane) -> TargetStatus {
@@ -184,6 +188,7 @@ impl RunningSync {
             next_full_pass_ms: self.full_passes.as_ref().and_then(FullPasses::next_ms),
             canary_trouble: self.canary.as_ref().and_then(Canary::trouble),
             targets: self.lanes.iter().map(|lane| self.target_status(lane)).collect(),
+            plugins: self.plugins.status(),
         }
     }
 }

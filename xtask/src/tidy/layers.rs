@@ -3,12 +3,13 @@
 use std::path::{Component, Path};
 
 /// From the vocabulary to the command line; each may import what stands before it.
-const ORDER: [&str; 11] = ["model", "config", "capture", "coalesce", "journal", "rsync", "plan", "dispatch", "audit", "runtime", "cli"];
+const ORDER: [&str; 12] =
+    ["model", "config", "capture", "coalesce", "journal", "rsync", "plan", "dispatch", "plugin", "audit", "runtime", "cli"];
 
 /// At the side of the order: what each may import, and who may import it.
 const AT_THE_SIDE: [Side; 6] = [
-    Side { name: "observe", imports: &["model", "config"], imported_by: &["dispatch", "audit", "runtime", "cli", "control"] },
-    Side { name: "lock", imports: &[], imported_by: &["journal", "dispatch", "audit", "runtime"] },
+    Side { name: "observe", imports: &["model", "config"], imported_by: &["dispatch", "plugin", "audit", "runtime", "cli", "control"] },
+    Side { name: "lock", imports: &[], imported_by: &["journal", "dispatch", "plugin", "audit", "runtime"] },
     Side { name: "sabotage", imports: &[], imported_by: &["journal", "dispatch", "runtime"] },
     Side { name: "scan", imports: &["model", "config"], imported_by: &["dispatch", "audit", "runtime", "cli"] },
     Side { name: "fuzzing", imports: &["model", "config", "capture", "journal", "rsync", "control"], imported_by: &[] },

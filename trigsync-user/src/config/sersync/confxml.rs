@@ -94,13 +94,13 @@ pub(super) struct Plugin {
     pub name: At<String>,
 }
 
-/// What a plugin is told. Its password, where it has one, is not kept.
+/// What a plugin is to do. Its password, where it has one, is not kept.
 #[derive(Debug)]
 pub(super) enum PluginSettings {
-    Command { prefix: String, suffix: String, ignore_error: bool, only: Vec<String> },
-    Socket { watch: At<String>, to: String },
-    RefreshCdn { watch: At<String>, at: String, user: String, base: String, matching: Option<String> },
-    Http { watch: At<String>, to: String },
+    Command { prefix: At<String>, suffix: At<String>, ignore_error: At<bool>, only: Expressions },
+    Socket { watch: At<String>, ip: At<String>, port: At<String> },
+    RefreshCdn { watch: At<String>, domain: At<String>, port: At<String>, user: At<String>, base: At<String>, matching: Option<At<String>> },
+    Http { watch: At<String>, url: At<String> },
 }
 
 /// An element that sersync knows.
@@ -389,30 +389,33 @@ impl Reader<'_> {
         element?;
         let localpath = child(element, "localpath");
         let watch = with_default(localpath, "localpath@watch", "");
-        let host = child(localpath, "deshost");
-        let port =
-            |element| Some(plain(element, "port")).filter(|port| !port.is_empty()).map(|port| format!(":{port}")).unwrap_or_default();
+        let [host, info] = ["deshost", "cdninfo"].map(|name| child(localpath, name));
         match name {
             "command" => {
                 let param = child(element, "param");
-                let only = self.expressions(child(element, "filter"), "filter", "include");
                 Some(PluginSettings::Command {
-                    prefix: attribute(param, "prefix").map_or_else(|| "/bin/sh".to_owned(), |prefix| prefix.value.clone()),
-                    suffix: plain(param, "suffix"),
-                    ignore_error: plain(param, "ignoreError") == "true",
-                    only: only.list.into_iter().filter(|_| only.start.value).map(|expression| expression.value).collect(),
+                    prefix: with_default(param, "param@prefix", "/bin/sh"),
+                    suffix: with_default(param, "param@suffix", ""),
+                    ignore_error: self.switch(param, "param@ignoreError", true),
+                    only: self.expressions(child(element, "filter"), "filter", "include"),
                 })
             }
-            "socket" => Some(PluginSettings::Socket { watch, to: plain(host, "ip") + &port(host) }),
-            "http" => Some(PluginSettings::Http { watch, to: plain(host, "url") + &port(host) }),
+            "socket" => Some(PluginSettings::Socket {
+                watch,
+                ip: with_default(host, "deshost@ip", ""),
+                port: with_default(host, "deshost@port", ""),
+            }),
+            "http" => Some(PluginSettings::Http { watch, url: with_default(host, "deshost@url", "") }),
             "refreshCDN" => {
-                let (info, matching) = (child(localpath, "cdninfo"), child(localpath, "regexurl"));
+                let expression = child(localpath, "regexurl");
+                let is_on = self.switch(expression, "regexurl@regex", false).value;
                 Some(PluginSettings::RefreshCdn {
                     watch,
-                    at: plain(info, "domainname") + &port(info),
-                    user: plain(info, "username"),
-                    base: plain(child(localpath, "sendurl"), "base"),
-                    matching: Some(plain(matching, "match")).filter(|_| plain(matching, "regex") == "true"),
+                    domain: with_default(info, "cdninfo@domainname", ""),
+                    port: with_default(info, "cdninfo@port", "80"),
+                    user: with_default(info, "cdninfo@username", ""),
+                    base: with_default(child(localpath, "sendurl"), "sendurl@base", ""),
+                    matching: written(expression, "regexurl@match").filter(|_| is_on),
                 })
             }
             _ => None,

@@ -14,6 +14,7 @@ use super::{
 
 mod confxml;
 mod expression;
+mod plugin;
 mod translate;
 mod xml;
 

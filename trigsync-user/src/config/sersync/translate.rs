@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     FAIL_LOG, FAIL_LOG_MINUTES, Note,
-    confxml::{Confxml, PluginSettings, Remote},
+    confxml::{Confxml, Remote},
     expression,
     params::{self, Params},
     rsync_pattern, short, with,
@@ -43,30 +43,31 @@ pub(super) fn translate(xml: &Confxml, file: &Path, notes: &mut Vec<Note>) -> Re
     }
     let patterns = translator.patterns(&params)?;
     let full_pass = translator.crontab(&patterns)?;
-    translator.plugin()?;
-    let sync = RawSync { full_pass, ..translator.sync(&params, patterns)? };
+    let mut sync = RawSync { full_pass, ..translator.sync(&params, patterns)? };
+    sync.plugins.extend(translator.plugin()?);
     translator.switches();
     translator.the_rest();
     Ok(RawConfig { file: Some(file.to_owned()), syncs: vec![sync], ..RawConfig::empty() })
 }
 
-struct Translator<'a> {
-    xml: &'a Confxml,
+pub(super) struct Translator<'a> {
+    pub xml: &'a Confxml,
     file: &'a Path,
-    base: PathBuf,
+    /// The file's directory.
+    pub base: PathBuf,
     notes: &'a mut Vec<Note>,
 }
 
 impl Translator<'_> {
-    fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
+    pub(super) fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
         at.error(Some(self.file), message)
     }
 
-    fn warn<T>(&mut self, at: &At<T>, message: impl Into<String>) {
+    pub(super) fn warn<T>(&mut self, at: &At<T>, message: impl Into<String>) {
         self.notes.push(Note::warning(self.file, at, message));
     }
 
-    fn differ<T>(&mut self, at: &At<T>, message: impl Into<String>) {
+    pub(super) fn differ<T>(&mut self, at: &At<T>, message: impl Into<String>) {
         self.notes.push(Note::difference(self.file, at, message));
     }
 
@@ -154,40 +155,6 @@ impl Translator<'_> {
             jitter: None,
             window: None,
         }))
-    }
-
-    fn plugin(&mut self) -> Result<(), ConfigError> {
-        let Confxml { plugin, settings, watch, .. } = self.xml;
-        if !plugin.start.value {
-            return Ok(());
-        }
-        let (does, root) = match settings {
-            None => ("has no <plugin> of its name".to_owned(), None),
-            Some(PluginSettings::Command { prefix, suffix, ignore_error, only }) => {
-                let only = if only.is_empty() { String::new() } else { format!(", for {} only", only.join(" and ")) };
-                let quiet = if *ignore_error { ", its output thrown away" } else { "" };
-                (format!("runs `{}` for each file{only}{quiet}", format!("{prefix} PATH {suffix}").trim_end()), None)
-            }
-            Some(PluginSettings::Socket { watch, to }) => (format!("sends each path to {to}"), Some(watch)),
-            Some(PluginSettings::Http { watch, to }) => (format!("tells {to} of each path (sersync 2.5.4 cannot)"), Some(watch)),
-            Some(PluginSettings::RefreshCdn { watch, at, user, base, matching }) => {
-                let matching = matching.as_ref().map(|text| format!(" that match `{text}`")).unwrap_or_default();
-                (format!("has {at} refresh the paths below {base}{matching} as {user}"), Some(watch))
-            }
-        };
-        let differs = |root: &&At<String>| !root.value.is_empty() && root.value.trim_end_matches('/') != watch.value.trim_end_matches('/');
-        if let Some(root) = root.filter(differs) {
-            let message = format!(
-                "with this plugin sersync mirrors `{}`, not the `{}` of {} (make the two the same, or switch the plugin off)",
-                short(&root.value),
-                short(&watch.value),
-                watch.mention()
-            );
-            return Err(self.error(root, message));
-        }
-        let message = format!("not yet: there are no plugins. `{}` {}", plugin.name.value, does);
-        self.warn(&plugin.start, message.replace(char::is_control, " "));
-        Ok(())
     }
 
     fn sync(&mut self, params: &Params, patterns: Vec<At<String>>) -> Result<RawSync, ConfigError> {
