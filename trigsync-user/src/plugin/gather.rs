@@ -5,7 +5,10 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use super::{queue::Queue, runner::Shared};
+use super::{
+    queue::{Entry, Queue},
+    runner::Shared,
+};
 use crate::{
     dispatch::LaneShared,
     lock::lock,
@@ -18,28 +21,37 @@ const MOST: usize = 16 << 20;
 /// What waits, and for whom.
 #[derive(Debug)]
 pub(super) struct Gather {
-    waiting: Mutex<Queue>,
+    state: Mutex<State>,
     plugins: Vec<Arc<Shared>>,
     /// A lane holds what holds us.
     lanes: Vec<Weak<LaneShared>>,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: Queue,
+    /// The oldest mark on its way to each target, when all that waits was looked at last. Where none of them is newer since, nothing of that is ripe:
+    /// a dead target must not cost the others a look at everything with each of their batches.
+    seen: Vec<Option<Stamp>>,
 }
 
 impl Gather {
     /// For these plugins and lanes, with what waits already.
     pub fn new(plugins: Vec<Arc<Shared>>, lanes: &[Arc<LaneShared>], waiting: Option<Queue>) -> Self {
         let waiting = waiting.filter(|_| !plugins.is_empty()).unwrap_or_else(|| Queue::new(MOST));
-        Self { waiting: Mutex::new(waiting), plugins, lanes: lanes.iter().map(Arc::downgrade).collect() }
+        let state = State { waiting, seen: vec![Some(0); lanes.len()] };
+        Self { state: Mutex::new(state), plugins, lanes: lanes.iter().map(Arc::downgrade).collect() }
     }
 
     /// What waits is another's now. Which targets have it is not known there.
     pub fn take(&self) -> Option<Queue> {
-        let mut waiting = std::mem::replace(&mut *lock(&self.waiting), Queue::new(MOST));
+        let mut waiting = std::mem::replace(&mut lock(&self.state).waiting, Queue::new(MOST));
         waiting.forget_who_has_it();
         Some(waiting)
     }
 
     pub fn len(&self) -> u64 {
-        lock(&self.waiting).len()
+        lock(&self.state).waiting.len()
     }
 
     /// A target has these.
@@ -50,23 +62,43 @@ impl Gather {
         if self.lanes.len() == 1 {
             return self.push(&arrived);
         }
-        let folded = {
-            let mut waiting = lock(&self.waiting);
-            arrived.into_iter().map(|arrived| waiting.add(arrived, now, bit(lane))).sum()
-        };
+        let lanes = self.lanes();
+        let mut folded = 0;
+        let mut ripe = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            // Looked at under the lock, as in `look`: a target that gets on meanwhile looks at everything after us.
+            let oldest = oldest(&lanes);
+            for arrived in arrived {
+                let path = arrived.path.clone();
+                folded += state.waiting.add(arrived, now, bit(lane));
+                ripe.extend(state.waiting.take_one(&path, |entry| is_ripe(entry, &oldest)));
+            }
+            ripe.extend(state.look(oldest));
+        }
         self.plugins.iter().for_each(|plugin| plugin.folded(folded));
-        self.release();
+        self.tell(ripe, &lanes);
     }
 
     /// Tells what all targets have by now.
     pub fn release(&self) {
-        if self.lanes.len() == 1 || self.len() == 0 {
+        if self.len() == 0 {
             return;
         }
-        let lanes: Vec<_> = self.lanes.iter().map(Weak::upgrade).collect();
-        let oldest: Vec<_> = lanes.iter().map(|lane| lane.as_ref().and_then(|lane| lane.oldest_on_its_way())).collect();
-        let has = |index: usize, had: u64, stamp| had & bit(index) != 0 || oldest[index].is_none_or(|oldest| oldest > stamp);
-        let mut ripe = lock(&self.waiting).extract(|_, entry| (0..oldest.len()).all(|index| has(index, entry.had, entry.stamp)));
+        let lanes = self.lanes();
+        let ripe = {
+            let mut state = lock(&self.state);
+            let oldest = oldest(&lanes);
+            state.look(oldest)
+        };
+        self.tell(ripe, &lanes);
+    }
+
+    fn lanes(&self) -> Vec<Option<Arc<LaneShared>>> {
+        self.lanes.iter().map(Weak::upgrade).collect()
+    }
+
+    fn tell(&self, mut ripe: Vec<Arrived>, lanes: &[Option<Arc<LaneShared>>]) {
         ripe.retain(|arrived| !lanes.iter().flatten().any(|lane| lane.is_set_aside(arrived)));
         self.push(&ripe);
     }
@@ -76,6 +108,31 @@ impl Gather {
             self.plugins.iter().for_each(|plugin| plugin.push(arrived.iter().cloned()));
         }
     }
+}
+
+impl State {
+    /// Takes what is ripe of all that waits.
+    fn look(&mut self, oldest: Vec<Option<Stamp>>) -> Vec<Arrived> {
+        let gets_on = |(before, now): (&Option<Stamp>, &Option<Stamp>)| match (before, now) {
+            (Some(before), Some(now)) => now > before,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let any = self.seen.iter().zip(&oldest).any(gets_on);
+        let ripe = if any { self.waiting.extract(|entry| is_ripe(entry, &oldest)) } else { Vec::new() };
+        self.seen = oldest;
+        ripe
+    }
+}
+
+fn oldest(lanes: &[Option<Arc<LaneShared>>]) -> Vec<Option<Stamp>> {
+    lanes.iter().map(|lane| lane.as_ref().and_then(|lane| lane.oldest_on_its_way())).collect()
+}
+
+/// Whether every target has reported it, or has nothing on its way that was there before the report.
+fn is_ripe(entry: &Entry, oldest: &[Option<Stamp>]) -> bool {
+    let has = |(index, oldest): (usize, &Option<Stamp>)| entry.had & bit(index) != 0 || oldest.is_none_or(|oldest| oldest > entry.stamp);
+    oldest.iter().enumerate().all(has)
 }
 
 /// Targets beyond 64 are known by what is on their way alone.
@@ -125,6 +182,20 @@ mod tests {
         assert_eq!((plugin.pending(), gather.len()), (0, 1));
         gather.arrived(1, arrived("x"), now());
         assert_eq!((plugin.pending(), gather.len()), (1, 0), "the other has it now");
+    }
+
+    #[test]
+    fn what_waits_is_found_when_the_target_gets_on() {
+        let (plugin, mut lanes, gather) = site();
+        lanes[1].mark_all([Mark { path: path("x"), scope: Scope::Entry, ops: Ops::CLOSE_WRITE }]);
+        for name in ["x", "y", "z"] {
+            gather.arrived(0, arrived(name), now());
+        }
+        gather.arrived(1, arrived("y"), now());
+        assert_eq!((plugin.pending(), gather.len()), (1, 2), "of the others the one that is stuck has said nothing");
+        lanes.pop();
+        gather.arrived(0, arrived("w"), now());
+        assert_eq!((plugin.pending(), gather.len()), (4, 0));
     }
 
     #[test]
