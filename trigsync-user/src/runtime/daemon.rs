@@ -179,7 +179,12 @@ impl Daemon {
         let plugins = Plugins::start(config, &shared, plugins, Instant::now() + self.tools.grace);
         let start = |(target, shared): (&TargetConfig, _)| RunningLane::start(&context, target.clone(), shared, &self.tools);
         let lanes: Vec<_> = config.targets.iter().zip(shared).map(start).collect();
-        let canary = Canary::start(&context, &lanes, &self.tools.rsync, self.state_dir.path());
+        let canary = Canary::start(
+            &context,
+            lanes.iter().map(|lane| (lane.target.clone(), lane.shared.clone())),
+            &self.tools.rsync,
+            self.state_dir.path(),
+        );
         let full_passes = FullPasses::start(&context, lanes.iter().map(|lane| lane.shared.clone()).collect());
         Ok((RunningSync { id, lanes, context: context.clone(), search: None, canary, full_passes, plugins }, continuity))
     }

@@ -29,7 +29,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use write::write_canary;
 
-use super::sync::RunningLane;
 use crate::{
     config::{CANARY, TargetConfig},
     dispatch::{LaneShared, SyncContext, now},
@@ -67,21 +66,26 @@ fn scratch(state_dir: &Path) -> PathBuf {
 }
 
 impl Canary {
-    /// Begins, where the sync wants one: the first beat is now.
-    pub fn start(context: &Arc<SyncContext>, lanes: &[RunningLane], rsync: &Rsync, state_dir: &Path) -> Option<Self> {
+    /// Begins, where the sync wants one: the first beat is now. It is looked for at each of these targets.
+    pub fn start(
+        context: &Arc<SyncContext>,
+        lanes: impl IntoIterator<Item = (TargetConfig, Arc<LaneShared>)>,
+        rsync: &Rsync,
+        state_dir: &Path,
+    ) -> Option<Self> {
         let pace = context.config.canary?;
-        let asker = |lane: &RunningLane| {
+        let asker = |(target, lane): (TargetConfig, Arc<LaneShared>)| {
             Arc::new(Asker {
                 context: context.clone(),
-                target: lane.target.clone(),
-                lane: lane.shared.clone(),
+                target,
+                lane,
                 rsync: rsync.clone(),
                 scratch: scratch(state_dir),
                 report: Mutex::new(CanaryReport::new(pace)),
                 beat: Notify::new(),
             })
         };
-        let askers: Vec<_> = lanes.iter().map(asker).collect();
+        let askers: Vec<_> = lanes.into_iter().map(asker).collect();
         let (stop, trouble) = (CancellationToken::new(), Shared::default());
         for asker in &askers {
             tokio::spawn(stop.clone().run_until_cancelled_owned(asker.clone().run()));
