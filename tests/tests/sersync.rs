@@ -162,12 +162,12 @@ fn other_commands_take_the_file_too() {
     let doctor = with_file("doctor");
     assert!(doctor.stdout.contains("`-u` is left out") && doctor.stdout.contains("rsync://rsync_backup@127.0.0.1"), "{doctor}");
 
-    let broken = confxml.text().replace("<sersync>", "<inotify><delete start=\"false\"/></inotify><sersync>");
+    let broken = confxml.text().replace("<sersync>", "<sersync><crontab start=\"true\" schedule=\"0\"/>");
     fs::write(&file, &broken).expect("a file in the room");
     for command in ["run", "sync", "doctor"] {
-        assert_refused(&with_file(command), 2, &["any name:9:29: delete@start: ", "deleted"]);
+        assert_refused(&with_file(command), 2, &["any name:9:46: crontab@schedule: ", "minutes"]);
     }
-    assert_refused(&trigsync(&room, ["import".as_ref(), file.as_os_str()]), 2, &["any name:9:29: delete@start: "]);
+    assert_refused(&trigsync(&room, ["import".as_ref(), file.as_os_str()]), 2, &["any name:9:46: crontab@schedule: "]);
     fs::write(&file, broken.replace("</sersync>", "")).expect("a file in the room");
     assert_refused(&with_file("run"), 2, &["any name:19:1: ", "is not XML"]);
 }

@@ -112,7 +112,7 @@ pub fn rsync_output(bytes: &[u8]) {
         raw.and_then(|raw| raw.resolve(&Overrides::default(), Path::new("/nowhere"))).expect("it is right")
     });
     let sync = &CONFIG.syncs[0];
-    rsync::fuzz(&Route { source: &sync.source, filter: &sync.filter, cross_mounts: false, target: &sync.targets[0] }, bytes);
+    rsync::fuzz(&Route { source: &sync.source, filter: &sync.filter, cross_mounts: false, keep: false, target: &sync.targets[0] }, bytes);
 }
 
 /// A journal that was written by somebody else, as a whole, and in its values.

@@ -75,6 +75,9 @@ fn effective(config: &Config) -> String {
             settle.quiet,
             settle.max_age
         );
+        if sync.keep {
+            out.push_str("  keeps what is gone\n");
+        }
         match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
             Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),
             Some(Times::Cron(cron)) => _ = writeln!(out, "  full pass at {cron}"),
@@ -234,14 +237,9 @@ fn what_cannot_be_imported_is_refused_with_its_place() {
             "FILE:1: sync.tunnel: is not opened by trigsync (run it as a service of its own, and leave tunnel = out)",
         ),
         (
-            &with("delete = false"),
-            "FILE:1: sync.delete: keeps at the target what is gone here, which trigsync cannot do yet: it would delete it (write true if a target \
-             may be made equal to its source; until then leave this sync to lsyncd)",
-        ),
-        (
             &with("delete = 'running'"),
-            "FILE:1: sync.delete: keeps at the target what it has beside the source when lsyncd starts, which trigsync cannot do yet: it would \
-             delete it (write true if a target may be made equal to its source; until then leave this sync to lsyncd)",
+            "FILE:1: sync.delete: keeps at the target only what it has beside the source when lsyncd starts, which trigsync cannot (write true, \
+             or false to keep everything)",
         ),
         (&with("delete = 'never'"), "FILE:1: sync.delete: is none of true, false, \"startup\" and \"running\""),
         (&with("exlude = {'x'}"), "FILE:1: sync.exlude: is no key of lsyncd's (did you mean `exclude`?)"),

@@ -74,6 +74,9 @@ fn effective(config: &Config) -> String {
         let usual = &plain.syncs[0];
         assert_eq!((sync.settle, sync.batch, sync.guards), (usual.settle, usual.batch, usual.guards));
         _ = writeln!(out, "sync {} of {}, cross_mounts = {}", sync.name, sync.source.display(), sync.cross_mounts);
+        if sync.keep {
+            out.push_str("  keeps what is gone\n");
+        }
         match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
             Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),
             Some(Times::Cron(cron)) => _ = writeln!(out, "  full pass at {cron}"),

@@ -172,7 +172,7 @@ impl Lab {
             modify_window: -1,
         };
         let source = self.source();
-        let route = Route { source: &source, filter: &self.filter, cross_mounts: self.cross_mounts, target: &target };
+        let route = Route { source: &source, filter: &self.filter, cross_mounts: self.cross_mounts, keep: false, target: &target };
         let rsync = Rsync::probe(Path::new("rsync")).expect("rsync is there");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let answer = runtime.block_on(rsync.run(&route, run, &CancellationToken::new()));

@@ -256,7 +256,13 @@ impl Auditor {
     /// Runs rsync on a connection of the lane; again where the lane needs it back.
     pub(super) async fn compare(&self, extent: Extent<'_>) -> Result<Comparison, AuditError> {
         let config = &self.context.config;
-        let route = Route { source: &config.source, filter: &config.filter, cross_mounts: config.cross_mounts, target: &self.target };
+        let route = Route {
+            source: &config.source,
+            filter: &config.filter,
+            cross_mounts: config.cross_mounts,
+            keep: config.keep,
+            target: &self.target,
+        };
         let checksum = config.audit.as_ref().is_some_and(|audit| audit.checksum);
         let mut tries = TRIES;
         let patience = if self.waiting.is_empty() { PATIENCE } else { Duration::ZERO };

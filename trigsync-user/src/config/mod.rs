@@ -104,6 +104,8 @@ pub struct SyncConfig {
     pub filter: Arc<Filter>,
     /// Whether file systems mounted inside the source belong to it.
     pub cross_mounts: bool,
+    /// Whether the targets keep what is gone at the source: `delete = false`.
+    pub keep: bool,
     /// Whether this daemon may write into the source: a local target of another sync lies inside it, or around it, or a plugin is a program.
     pub written_here: bool,
     /// When a change is ripe to be sent.

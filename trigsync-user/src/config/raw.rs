@@ -59,6 +59,7 @@ pub(super) struct RawSync {
     /// gitignore lines in their order, the includes as `!…`.
     pub(super) patterns: Vec<At<String>>,
     pub(super) cross_mounts: Option<At<bool>>,
+    pub(super) delete: Option<At<bool>>,
     pub(super) settle_finished: Option<At<Duration>>,
     pub(super) settle_quiet: Option<At<Duration>>,
     pub(super) settle_max_age: Option<At<Duration>>,
@@ -183,6 +184,7 @@ impl RawSync {
             source: None,
             patterns: Vec::new(),
             cross_mounts: None,
+            delete: None,
             settle_finished: None,
             settle_quiet: None,
             settle_max_age: None,

@@ -141,6 +141,7 @@ impl Resolver<'_> {
             filter: Arc::new(filter),
             source: path,
             cross_mounts: value(&raw.cross_mounts).unwrap_or(false),
+            keep: !value(&raw.delete).unwrap_or(true),
             written_here: false, // until all places are known
             settle: self.settle(raw)?,
             batch: BatchLimits {

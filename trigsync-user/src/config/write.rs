@@ -53,6 +53,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         source,
         patterns,
         cross_mounts,
+        delete,
         settle_finished,
         settle_quiet,
         settle_max_age,
@@ -73,6 +74,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
     set_path(&mut table, "source", source)?;
     set_list(&mut table, "exclude", patterns);
     set(&mut table, "cross_mounts", cross_mounts, |on| (*on).into());
+    set(&mut table, "delete", delete, |on| (*on).into());
     let settle = [("finished", settle_finished), ("quiet", settle_quiet), ("max_age", settle_max_age)];
     set_inline(&mut table, "settle", settle.map(|(key, at)| (key, at.as_ref().map(|at| duration(&at.value)))));
     let batch = [("paths", batch_paths), ("bytes", batch_bytes)];

@@ -13,6 +13,7 @@ use crate::capture::{Capture, CaptureError};
 
 /// Makes cuts. Costs nothing where the tier does not fold.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Default))]
 pub struct Cut(Option<Arc<Capture>>);
 
 impl Cut {

@@ -165,7 +165,13 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome 
 /// Asks the target for nothing: whether it answers.
 pub(super) async fn ask(context: &JobContext) -> Result<(), Trouble> {
     let config = &context.sync.config;
-    let route = Route { source: &config.source, filter: &config.filter, cross_mounts: config.cross_mounts, target: &context.target };
+    let route = Route {
+        source: &config.source,
+        filter: &config.filter,
+        cross_mounts: config.cross_mounts,
+        keep: config.keep,
+        target: &context.target,
+    };
     let answer = context.rsync.compare(&route, false, Extent::Names(&[]), &context.stop).await;
     answer.map(drop).or_else(|answer| Trouble::of(answer.verdict).map_or(Ok(()), Err))
 }
@@ -259,7 +265,13 @@ impl JobContext {
 
     async fn process(&self, run: &PlannedRun, work: Work, deletions: Deletions, outcome: &mut Outcome) -> Answer {
         let config = &self.sync.config;
-        let route = Route { source: &config.source, filter: &config.filter, cross_mounts: config.cross_mounts, target: &self.target };
+        let route = Route {
+            source: &config.source,
+            filter: &config.filter,
+            cross_mounts: config.cross_mounts,
+            keep: config.keep,
+            target: &self.target,
+        };
         let list = match work {
             Work::Entries(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
             Work::Removals => removal_rules(run.paths()),
@@ -278,7 +290,7 @@ impl JobContext {
     }
 
     async fn objection(&self, due: u64, gone: Gone) -> Option<String> {
-        if due == 0 {
+        if due == 0 || self.sync.config.keep {
             return None;
         }
         let config = self.sync.config.clone();

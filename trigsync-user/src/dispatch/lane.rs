@@ -56,6 +56,8 @@ pub struct Lane {
     pub(super) trouble: Option<(LaneState, String)>,
     pub(super) intervals: Option<ExponentialBackoff>,
     pub(super) retry_at: Option<Instant>,
+    /// Whether the target is being asked whether it answers.
+    asking: bool,
     /// Marks up to this stamp do not wait for a quiet moment: a flush waits for them.
     hurry: Stamp,
     releases: u64,
@@ -113,6 +115,7 @@ impl Lane {
             trouble: None,
             intervals: None,
             retry_at: None,
+            asking: false,
             hurry: 0,
             releases,
             asked_at: Instant::now(),
@@ -199,12 +202,12 @@ impl Lane {
         }
     }
 
-    /// Asks the target whether it answers, where that has to be known.
+    /// Asks the target whether it answers, where that has to be known. Whatever waits meanwhile: it waits for the answer.
     fn ask(&mut self) {
-        let is_idle = self.round_is_over() && self.running.len() < self.not_lent();
-        if !is_idle || !self.shared.lingering().is_unheard() {
+        if self.asking || self.running.len() >= self.not_lent() || !self.shared.lingering().is_unheard() {
             return;
         }
+        self.asking = true;
         let id = self.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), reach: None });
         let context = self.context.clone();
         self.jobs.spawn(async move { Ended { id, done: Done::Asked(ask(&context).await) } });
@@ -293,6 +296,7 @@ impl Lane {
         if let Some(reach) = reach {
             self.shared.set().put_back(reach.ended());
         }
+        self.asking &= !matches!(ended.done, Done::Asked(_));
         match ended.done {
             Done::Planned(plan) => self.take_plan(plan),
             Done::Carried(outcome) => self.take_outcome(outcome, begun),
@@ -435,3 +439,7 @@ async fn wait_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod lane_tests;

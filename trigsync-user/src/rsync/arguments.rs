@@ -23,7 +23,7 @@ pub(super) type Unspeakable = String;
 /// Every argument of a run, with the source and the destination at the end.
 pub(super) fn arguments(version: Version, route: &Route<'_>, run: &Run<'_>) -> Result<Vec<OsString>, Unspeakable> {
     let mut options = Options::new(route, run.work == Work::RootAttributes);
-    options.work(run.work, run.deletions, run.missing);
+    options.work(route, run.work, run.deletions, run.missing);
     if run.progress.is_some() {
         options.push("--info=progress2");
     }
@@ -39,7 +39,7 @@ pub(super) fn comparison(
     format: &str,
 ) -> Result<Vec<OsString>, Unspeakable> {
     let mut options = Options::new(route, false);
-    options.work(work, Deletions::Allowed, Missing::Delete);
+    options.work(route, work, Deletions::Allowed, Missing::Delete);
     if checksum && work == Work::Levels {
         options.push("--checksum");
     }
@@ -114,7 +114,7 @@ impl Options {
         self.0.push(argument);
     }
 
-    fn work(&mut self, work: Work, deletions: Deletions, missing: Missing) {
+    fn work(&mut self, route: &Route<'_>, work: Work, deletions: Deletions, missing: Missing) {
         match work {
             // `--files-from` switches the recursion of `-a` off.
             Work::Entries(compare) => self.compare(compare),
@@ -133,6 +133,10 @@ impl Options {
                 self.push("-d");
                 return;
             }
+        }
+        if route.keep {
+            // No `--force` either: a directory that gives way to a file would be deleted with all that it has kept.
+            return self.push("--ignore-missing-args");
         }
         if deletions != Deletions::Never {
             self.push("--delete");

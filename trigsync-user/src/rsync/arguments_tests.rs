@@ -30,7 +30,7 @@ fn daemon(host: &str, path: &str) -> TargetConfig {
 }
 
 fn told(version: Version, target: &TargetConfig, filter: &Filter, work: Work, deletions: Deletions, progress: bool) -> Vec<String> {
-    let route = Route { source: Path::new("/srv/www"), filter, cross_mounts: false, target };
+    let route = Route { source: Path::new("/srv/www"), filter, cross_mounts: false, keep: false, target };
     let tell: &(dyn Fn(Progress) + Send + Sync) = &|_| {};
     let run = Run { work, deletions, missing: Missing::Delete, list: Vec::new(), progress: progress.then_some(tell) };
     arguments(version, &route, &run).unwrap().into_iter().map(|argument| argument.into_string().unwrap()).collect()
@@ -142,7 +142,7 @@ fn what_the_other_side_would_expand_is_refused() {
 fn a_comparison_is_a_dry_run() {
     let target = daemon("backup", "");
     let filter = Filter::none();
-    let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: true, target: &target };
+    let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: true, keep: false, target: &target };
     let told = comparison(NOW, &route, Work::Trees(Compare::Checksum), true, "x%i %n").unwrap();
     let mut expected = words(
         "-a -r --checksum --delete --delete-missing-args --force --dry-run --itemize-changes --out-format=x%i_%n --modify-window=-1 --stats \
@@ -162,7 +162,7 @@ fn commands_for_people_can_be_pasted() {
 fn a_fetch_goes_the_other_way_and_takes_only_options_that_lead_there() {
     let fetched = |target: &TargetConfig| -> Vec<String> {
         let filter = Filter::new(&["*.tmp".into()]).unwrap();
-        let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: false, target };
+        let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: false, keep: false, target };
         let arguments = fetching(NOW, &route, ".file", 4096, Path::new("/var/lib/x")).unwrap();
         arguments.into_iter().map(|argument| argument.into_string().unwrap()).collect()
     };
@@ -182,4 +182,20 @@ fn a_fetch_goes_the_other_way_and_takes_only_options_that_lead_there() {
     let end = ["--rsync-path=sudo rsync", "deploy@edge1:/srv/copy/.file", "/var/lib/x/"];
     assert_eq!(arguments[arguments.len() - 3..], end);
     assert!(arguments.contains(&"-e".to_owned()), "{arguments:?}");
+}
+
+#[test]
+fn nothing_is_deleted_where_it_is_to_be_kept() {
+    let (local, filter) = (target(TargetAddress::Local("/mnt/mirror".into())), Filter::none());
+    let route = Route { source: Path::new("/srv/www"), filter: &filter, cross_mounts: false, keep: true, target: &local };
+    for work in [Work::Entries(Compare::Changed), Work::Levels, Work::Trees(Compare::Quick)] {
+        for deletions in [Deletions::Allowed, Deletions::Counted, Deletions::Never] {
+            let run = Run { work, deletions, missing: Missing::Delete, list: Vec::new(), progress: None };
+            let told = arguments(NOW, &route, &run).unwrap();
+            assert!(told.iter().any(|word| word == "--ignore-missing-args"), "{told:?}");
+            assert!(!told.iter().any(|word| word.to_string_lossy().contains("delete") || word == "--force"), "{told:?}");
+        }
+        let compared = comparison(NOW, &route, work, false, "%n").unwrap();
+        assert!(!compared.iter().any(|word| word.to_string_lossy().contains("delete")), "{compared:?}");
+    }
 }

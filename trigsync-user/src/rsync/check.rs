@@ -71,7 +71,8 @@ impl Probe {
 
     async fn check(&self, rsync: &Rsync, route: &Route<'_>, checks: &mut Vec<Check>) {
         let filter = Filter::none();
-        let route = Route { source: self.directory.path(), filter: &filter, ..*route };
+        // The probe goes again, whatever else is kept.
+        let route = Route { source: self.directory.path(), filter: &filter, keep: false, ..*route };
         let place = match destination(route.target) {
             Ok(place) => place.to_string_lossy().into_owned(),
             Err(reason) => return checks.push(Check { name: "reachable", result: Err(reason) }),

@@ -37,7 +37,7 @@ fn answer(to: &str, filter: &Filter, exit: Exit, text: &[u8]) -> Answer {
         timeout: Duration::from_secs(60),
         modify_window: -1,
     };
-    let route = Route { source: Path::new("/srv/src"), filter, cross_mounts: false, target: &target };
+    let route = Route { source: Path::new("/srv/src"), filter, cross_mounts: false, keep: false, target: &target };
     let mut findings = Findings::new(&route, None);
     text.split(|&byte| byte == b'\n').for_each(|line| findings.line(line));
     findings.answer(exit)

@@ -46,6 +46,8 @@ pub struct Route<'a> {
     pub filter: &'a Filter,
     /// Whether mounts inside the source are entered (`--one-file-system` is left out).
     pub cross_mounts: bool,
+    /// Whether the target keeps what is gone at the source: nothing is ever deleted there, whatever a run may delete.
+    pub keep: bool,
     /// The other end.
     pub target: &'a TargetConfig,
 }

@@ -338,7 +338,11 @@ impl Daemon {
         }
         let old = running.context.config.clone();
         // The same paths are watched and meant: what a lane has collected stays good.
-        let same_tree = old.source == new.source && old.filter == new.filter && old.cross_mounts == new.cross_mounts && !stopped;
+        let same_tree = old.source == new.source
+            && old.filter == new.filter
+            && old.cross_mounts == new.cross_mounts
+            && old.keep == new.keep
+            && !stopped;
         let id = running.id;
         drop(running.canary);
         // One that is under way goes on for the lanes that are kept, and is of no use to others.

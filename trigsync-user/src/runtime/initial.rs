@@ -75,7 +75,8 @@ pub(super) fn decide(initial: InitialSync, continuity: Continuity, left: &Left, 
 pub(super) fn meaning(sync: &SyncConfig, target: &TargetConfig) -> String {
     let source = sync.source.display().to_string();
     let address = target.address.to_string();
-    serde_json::json!([source, sync.filter.patterns(), sync.cross_mounts, address, target.options, target.modify_window]).to_string()
+    serde_json::json!([source, sync.filter.patterns(), sync.cross_mounts, sync.keep, address, target.options, target.modify_window])
+        .to_string()
 }
 
 #[cfg(test)]

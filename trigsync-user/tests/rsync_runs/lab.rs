@@ -82,7 +82,7 @@ impl Lab {
     }
 
     pub fn route<'a>(&'a self, target: &'a TargetConfig) -> Route<'a> {
-        Route { source: &self.source, filter: &self.filter, cross_mounts: false, target }
+        Route { source: &self.source, filter: &self.filter, cross_mounts: false, keep: false, target }
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) struct Sync {
     pub source: At<PathBuf>,
     pub patterns: Vec<At<String>>,
     pub cross_mounts: At<bool>,
+    pub delete: Option<At<bool>>,
     pub delay: Option<At<Duration>>,
     pub full_pass: Option<RawSchedule>,
     pub target: RawTarget,
@@ -79,7 +80,7 @@ pub(super) fn read(call: &Call, base: &Path, notes: &mut Notes<'_>) -> Result<Sy
     if keys.is_true("tunnel") {
         return Err(keys.error("tunnel", "is not opened by trigsync (run it as a service of its own, and leave tunnel = out)"));
     }
-    deletions(&keys, notes)?;
+    let delete = deletions(&keys, notes)?;
     let source = keys.text("source")?.ok_or_else(|| keys.error("source", "is missing (write the directory to mirror)"))?;
     let source = with(&source, patterns::path(&keys, &source, base, notes));
 
@@ -101,7 +102,7 @@ pub(super) fn read(call: &Call, base: &Path, notes: &mut Notes<'_>) -> Result<Sy
     let cross_mounts = options.one_file_system.as_ref().map_or_else(|| with(&rsync.itself(), true), |only| with(only, false));
     let binary = options.binary.clone();
     let target = Target { keys: &keys, layer, base, options }.read(connections, notes)?;
-    Ok(Sync { section: keys.itself(), source, patterns, cross_mounts, delay, full_pass, target, binary })
+    Ok(Sync { section: keys.itself(), source, patterns, cross_mounts, delete, delay, full_pass, target, binary })
 }
 
 /// Which of lsyncd's own layers it rests on. Actions of the operator's own cannot be carried over, whatever they rest on.
@@ -126,21 +127,23 @@ fn layer(keys: &Keys<'_>) -> Result<Layer, ConfigError> {
     }
 }
 
-/// There is no way yet to keep at the target what is gone here.
-fn deletions(keys: &Keys<'_>, notes: &mut Notes<'_>) -> Result<(), ConfigError> {
-    let remedy = "write true if a target may be made equal to its source; until then leave this sync to lsyncd";
-    let kept = match keys.get("delete") {
-        None | Some(Value::Bool(true)) => return Ok(()),
+/// Whether the target is to be rid of what is gone here; as usual where nothing is returned.
+fn deletions(keys: &Keys<'_>, notes: &mut Notes<'_>) -> Result<Option<At<bool>>, ConfigError> {
+    match keys.get("delete") {
+        None | Some(Value::Bool(true)) => Ok(None),
+        Some(Value::Bool(false)) => Ok(Some(keys.at("delete", false))),
         Some(Value::Text(when)) if when == "startup" => {
             let message = "has no effect: what is deleted here is deleted at the target at once, not only at the next start";
             notes.warn(&keys.at("delete", ()), message);
-            return Ok(());
+            Ok(None)
         }
-        Some(Value::Bool(false)) => "what is gone here",
-        Some(Value::Text(when)) if when == "running" => "what it has beside the source when lsyncd starts",
-        Some(_) => return Err(keys.error("delete", "is none of true, false, \"startup\" and \"running\"")),
-    };
-    Err(keys.error("delete", format!("keeps at the target {kept}, which trigsync cannot do yet: it would delete it ({remedy})")))
+        Some(Value::Text(when)) if when == "running" => {
+            let message = "keeps at the target only what it has beside the source when lsyncd starts, which trigsync cannot (write true, or \
+                           false to keep everything)";
+            Err(keys.error("delete", message))
+        }
+        Some(_) => Err(keys.error("delete", "is none of true, false, \"startup\" and \"running\"")),
+    }
 }
 
 /// A key of the sync, or the setting that takes its place.

@@ -96,7 +96,7 @@ fn settings(settings: &BTreeMap<String, At<Value>>, notes: &mut Notes<'_>) -> Re
 
 /// Syncs that differ in their target alone are one sync with several targets: what changes is captured once.
 fn add(syncs: &mut Vec<RawSync>, sync: Sync, notes: &mut Notes<'_>) {
-    let Sync { section, source, patterns, cross_mounts, delay, full_pass, target, binary: _ } = sync;
+    let Sync { section, source, patterns, cross_mounts, delete, delay, full_pass, target, binary: _ } = sync;
     let values = |patterns: &[At<String>]| patterns.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
     let delays = |delay: &Option<At<_>>| delay.as_ref().map(|at| at.value);
     let cron = |schedule: &Option<RawSchedule>| schedule.as_ref().and_then(|schedule| schedule.cron.as_ref()).map(|at| at.value.clone());
@@ -105,6 +105,7 @@ fn add(syncs: &mut Vec<RawSync>, sync: Sync, notes: &mut Notes<'_>) {
             && values(&other.patterns) == values(&patterns)
             && other.cross_mounts.as_ref().map(|at| at.value) == Some(cross_mounts.value)
             && delays(&other.settle_finished) == delays(&delay)
+            && other.delete.as_ref().map(|at| at.value) == delete.as_ref().map(|at| at.value)
             && cron(&other.full_pass) == cron(&full_pass)
     };
     if let Some(other) = syncs.iter_mut().find(same) {
@@ -122,6 +123,7 @@ fn add(syncs: &mut Vec<RawSync>, sync: Sync, notes: &mut Notes<'_>) {
         source: Some(source),
         patterns,
         cross_mounts: Some(cross_mounts),
+        delete,
         settle_finished: delay,
         settle_quiet: still_open.clone(),
         settle_max_age: still_open,

@@ -36,14 +36,14 @@ pub(super) fn translate(xml: &Confxml, file: &Path, notes: &mut Vec<Note>) -> Re
     let base = absolute(file, "--config")?;
     let base = base.parent().unwrap_or(Path::new("/")).to_owned();
     let mut translator = Translator { xml, file, base, notes };
-    translator.deletions()?;
     let params = params::read(&xml.common_params.value).map_err(|message| translator.error(&xml.common_params, message))?;
     for left_out in &params.left_out {
         translator.warn(&xml.common_params, left_out);
     }
     let patterns = translator.patterns(&params)?;
     let full_pass = translator.crontab(&patterns)?;
-    let mut sync = RawSync { full_pass, ..translator.sync(&params, patterns)? };
+    let delete = translator.deletions();
+    let mut sync = RawSync { delete, full_pass, ..translator.sync(&params, patterns)? };
     sync.plugins.extend(translator.plugin()?);
     translator.switches();
     translator.the_rest();
@@ -71,18 +71,18 @@ impl Translator<'_> {
         self.notes.push(Note::difference(self.file, at, message));
     }
 
-    /// There is no way yet to keep at the target what is gone here.
-    fn deletions(&self) -> Result<(), ConfigError> {
-        let inotify = &self.xml.inotify;
-        let remedy = "write true if a target may be made equal to its source; until then leave this one to sersync";
+    /// One switch here for what is deleted and for what is moved away: where either is off, nothing is deleted.
+    fn deletions(&mut self) -> Option<At<bool>> {
+        let Confxml { inotify, crontab, .. } = self.xml;
+        let off = [&inotify.delete, &inotify.move_from].into_iter().find(|switch| !switch.value)?;
         for (switch, what) in [(&inotify.delete, "deleted"), (&inotify.move_from, "renamed or moved away")] {
-            if !switch.value {
-                let message =
-                    format!("keeps at the targets what is {what} here, which trigsync cannot do yet: it would delete it ({remedy})");
-                return Err(self.error(switch, message));
+            if switch.value {
+                self.warn(switch, format!("has no effect beside {} = false: the targets keep what is {what} here too", off.key));
             }
         }
-        Ok(())
+        let full = if crontab.start.value { "-r and its crontab delete" } else { "-r deletes" };
+        self.differ(off, format!("holds for full passes too, where sersync's {full} it all the same"));
+        Some(with(off, false))
     }
 
     fn patterns(&mut self, params: &Params) -> Result<Vec<At<String>>, ConfigError> {
