@@ -17,9 +17,13 @@ fn what_is_gone_here_stays_there_until_deletions_are_switched_on() {
         fs::create_dir_all(path.parent().expect("it lies in the room")).expect("a directory in the source");
         fs::write(path, name).expect("a file in the source");
     }
+    // A program that hears of what has arrived: what is kept has not gone.
+    let told = room.at("told");
+    let tell = room.program("tell", &format!("cat >> '{}'; echo >> '{0}'", told.display()));
     let config = |delete: bool| {
         format!(
-            "[[sync]]\nname = \"site\"\nsource = {source:?}\ndelete = {delete}\nmax_delete = \"0%\"\n[[sync.target]]\nname = \"it\"\nto = {target:?}\n"
+            "[[sync]]\nname = \"site\"\nsource = {source:?}\ndelete = {delete}\nmax_delete = \"0%\"\n[[sync.target]]\nname = \"it\"\nto = {target:?}\n\
+             [[sync.plugin]]\nname = \"teller\"\nkind = \"exec\"\ncommand = [{tell:?}]\ninput = \"json\"\n"
         )
     };
     let launch = Launch::config(&room, &config(false));
@@ -39,6 +43,14 @@ fn what_is_gone_here_stays_there_until_deletions_are_switched_on() {
     kept(&gone);
     assert_eq!(fs::read_to_string(target.join("new name")).expect("it has arrived"), "moved");
     assert!(target.join("becomes a directory/in it").exists());
+
+    let heard = || fs::read_to_string(&told).unwrap_or_default();
+    let of_new = mirror.until("the program has heard of the new name", Duration::from_secs(20), |_| {
+        Some(heard()).filter(|text| text.contains("new name"))
+    });
+    for name in ["old", "moved", "dir"] {
+        assert!(!of_new.contains(&format!("\"{name}\"")), "{name} has not gone there: {of_new}");
+    }
 
     // Nothing of this is drift, for nobody who compares.
     trigsync(&room, ["audit"]).expect(0);

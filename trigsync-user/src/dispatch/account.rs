@@ -57,7 +57,9 @@ impl Lane {
         if !outcome.settled.is_empty()
             && let Some(listener) = self.shared.listener()
         {
-            listener.arrived(outcome.settled.iter().map(Item::arrived).collect());
+            // What is kept there has not gone.
+            let keep = self.context.sync.config.keep;
+            listener.arrived(outcome.settled.iter().map(Item::arrived).filter(|arrived| !(keep && arrived.gone)).collect());
         }
         if let Some(names) = outcome.cut_off {
             self.shared.cut_off(names);
