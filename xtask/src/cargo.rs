@@ -64,7 +64,11 @@ pub fn build_binary_with(package: &str, binary: &str, profile: Profile, features
 /// Builds every binary of these packages so that it needs nothing but a kernel of x86-64, and returns their names and paths.
 pub fn build_for_guests(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     let mut command = cargo();
-    command.args(for_guests(packages)).arg("--message-format=json-render-diagnostics").env(GUEST_FLAGS.0, GUEST_FLAGS.1);
+    command.args(["build", "--message-format=json-render-diagnostics", "--profile", "guest", "--target", GUEST_TARGET, "--bins"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    command.env(GUEST_FLAGS.0, GUEST_FLAGS.1);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cargo does not start")?;
     let messages = BufReader::new(child.stdout.take().expect("standard output is piped"));
     let mut found = Vec::new();
@@ -75,23 +79,6 @@ pub fn build_for_guests(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         bail!("the programs for guests do not build; cargo says why above");
     }
     Ok(found)
-}
-
-/// The same beforehand, where nothing else wants the processors.
-pub fn build_for_guests_gently(packages: &[&str]) -> Result<()> {
-    let cargo = cargo();
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(cargo.get_program()).args(for_guests(packages)).arg("--quiet");
-    let status = command.current_dir(workspace_root()).env(GUEST_FLAGS.0, GUEST_FLAGS.1).status().context("nice does not start")?;
-    if !status.success() {
-        bail!("the programs for guests do not build");
-    }
-    Ok(())
-}
-
-fn for_guests<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    let packages = packages.iter().flat_map(|package| ["--package", package]);
-    ["build", "--profile", "guest", "--target", GUEST_TARGET, "--bins"].into_iter().chain(packages).collect()
 }
 
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -36,15 +36,7 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
         stages.run("tidy", tidy_workspace);
     }
     stages.run("build", || cargo::build_binary("trigsync-user", "trigsync", cargo::Profile::Dev).map(drop));
-    stages.run("test", || {
-        thread::scope(|scope| {
-            // The tests wait more than they compute. What goes wrong is told when the guests are to run.
-            let early = (filter.is_none() && cfg!(target_arch = "x86_64")).then(|| scope.spawn(|| drop(vm::build_gently())));
-            let tested = run_tests(filter, &mut results);
-            early.map(thread::ScopedJoinHandle::join);
-            tested
-        })
-    });
+    stages.run("test", || run_tests(filter, &mut results));
     if filter.is_none() {
         stages.run("guests and chaos", || guests_and_chaos(&mut results));
     }

@@ -77,11 +77,6 @@ pub fn vm(options: &Options) -> Result<ExitCode> {
     Ok(if cases.iter().any(|case| case.outcome == Outcome::Failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Builds what the guests run, as long as nothing else wants the processors.
-pub fn build_gently() -> Result<()> {
-    cargo::build_for_guests_gently(&programs::PACKAGES)
-}
-
 /// What every change has to pass: a brief run on Debian's kernels, where each tier must be covered somewhere. Each suite on one tier
 /// and file system of one kernel is one test, with its name and what came of it.
 pub fn for_tests() -> Result<Vec<(String, Verdict)>> {

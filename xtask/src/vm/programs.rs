@@ -17,15 +17,12 @@ const TOOLS: [&str; 4] = ["rsync", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"];
 /// The program that becomes `/init`.
 const INIT: &str = "guest";
 
-/// What our programs are built from.
-pub const PACKAGES: [&str; 2] = ["trigsync-user", "trigsync-tests"];
-
 /// Builds our programs and writes the archive that all guests share.
 pub fn pack(archive: &Path) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         bail!("guests are x86-64, with programs of this machine in them: run this on an x86-64 machine");
     }
-    let built = cargo::build_for_guests(&PACKAGES)?;
+    let built = cargo::build_for_guests(&["trigsync-user", "trigsync-tests"])?;
     let mut archive = Archive::create(archive, None)?;
     archive.console()?;
     for (name, path) in &built {
