@@ -22,6 +22,9 @@ use crate::{
 };
 use results::Results;
 
+/// Tests that run at once, for each processor.
+const AT_ONCE: usize = 2;
+
 /// Runs everything; with a filter only the tests whose names contain it. The exit code is 0 where nothing failed.
 pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     let mut stages = Stages::default();
@@ -119,6 +122,9 @@ fn run_tests(filter: Option<&str>, results: &mut Results) -> Result<()> {
     let mut command = cargo::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(filter).args(["--", "--show-output"]);
     command.envs(privilege::cargo_runner()?);
+    // Most of them wait, for something to arrive or to be given up: another test can run meanwhile.
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    command.env("RUST_TEST_THREADS", (processors * AT_ONCE).to_string());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cargo does not start")?;
     let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     let shared = Mutex::new(results);

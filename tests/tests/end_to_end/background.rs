@@ -22,7 +22,7 @@ use trigsync_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
-const SHIPPED: &str = include_str!("../../trigsync-user/tests/sersync/shipped.xml");
+const SHIPPED: &str = include_str!("../../../trigsync-user/tests/sersync/shipped.xml");
 
 /// A daemon in the background, by the file with its number. Whatever becomes of the test, it ends with this.
 struct Background(PathBuf);

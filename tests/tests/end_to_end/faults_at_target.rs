@@ -106,11 +106,14 @@ fn many_files_that_cannot_be_written_hold_up_no_other() {
     let mirror = Launch::config(&room, &config).start();
     mirror.flush();
     let mut bad = Vec::new();
+    // So that they fail together, however slow the machine is.
+    mirror.ask(&["hold"]).expect(0);
     for name in &names {
         let Some(immutable) = Immutable::make(&target.join(name)) else { return };
         bad.push(immutable);
         fs::write(source.join(name), "rewritten").expect("a file in the source");
     }
+    mirror.ask(&["release"]).expect(0);
     mirror.until("all of them are set aside", Duration::from_secs(20), |status| {
         (status.target("site", "local")["set_aside"].as_array()?.len() == names.len()).then_some(())
     });
