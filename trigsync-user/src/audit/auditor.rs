@@ -256,13 +256,7 @@ impl Auditor {
     /// Runs rsync on a connection of the lane; again where the lane needs it back.
     pub(super) async fn compare(&self, extent: Extent<'_>) -> Result<Comparison, AuditError> {
         let config = &self.context.config;
-        let route = Route {
-            source: &config.source,
-            filter: &config.filter,
-            cross_mounts: config.cross_mounts,
-            keep: config.keep,
-            target: &self.target,
-        };
+        let route = Route::of(config, &self.target);
         let checksum = config.audit.as_ref().is_some_and(|audit| audit.checksum);
         let mut tries = TRIES;
         let patience = if self.waiting.is_empty() { PATIENCE } else { Duration::ZERO };
@@ -300,7 +294,7 @@ impl Auditor {
 async fn wait(context: &SyncContext, shared: &LaneShared, in_a_cycle: bool, next: Instant) {
     let Some(config) = &context.config.audit else { return std::future::pending().await };
     loop {
-        let window = config.window.and_then(|window| window.opens_in(since_midnight()));
+        let window = config.window.and_then(|window| window.opens_in(jiff::Zoned::now().time()));
         let due = if in_a_cycle { Duration::ZERO } else { cycle_due_in(config, shared) };
         let longest = next.saturating_duration_since(Instant::now()).max(due).max(window.unwrap_or_default());
         if longest.is_zero() {
@@ -324,11 +318,6 @@ fn cycle_due_in(config: &AuditConfig, shared: &LaneShared) -> Duration {
         // The clock was set back.
         (None, Err(_)) => config.every,
     }
-}
-
-fn since_midnight() -> Duration {
-    let now = jiff::Zoned::now().time();
-    Duration::from_secs(u64::from(now.hour().unsigned_abs()) * 3600 + u64::from(now.minute().unsigned_abs()) * 60)
 }
 
 fn milliseconds(time: SystemTime) -> u64 {

@@ -6,9 +6,9 @@
 use std::{
     env,
     ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Seek, SeekFrom},
-    os::unix::{fs::DirBuilderExt, fs::OpenOptionsExt, process::CommandExt},
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
@@ -16,6 +16,7 @@ use std::{
 use anyhow::Context;
 
 use super::{FAILED, args::Background};
+use crate::runtime::{StateDir, StateDirError};
 
 const LOG: &str = "trigsync.log";
 const PID: &str = "trigsync.pid";
@@ -35,11 +36,14 @@ pub fn is_wanted(background: Background) -> bool {
 
 /// Starts the same command in the background, and ends when that is ready, with 0, or has ended, with its exit code and what it had to say.
 pub fn start(state_dir: &Path) -> anyhow::Result<ExitCode> {
-    let unusable = || format!("cannot use the state directory {}; name another with --state-dir", state_dir.display());
-    DirBuilder::new().recursive(true).mode(0o700).create(state_dir).with_context(unusable)?;
+    StateDir::make(state_dir)?;
     let path = state_dir.join(LOG);
-    let mut log = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path).with_context(unusable)?;
-    let begins = log.metadata().with_context(unusable)?.len();
+    let open = || -> io::Result<(File, u64)> {
+        let log = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
+        let length = log.metadata()?.len();
+        Ok((log, length))
+    };
+    let (mut log, begins) = open().map_err(|source| StateDirError::Unusable { path: state_dir.to_owned(), source })?;
     let mut words = env::args_os();
     let name = words.next().unwrap_or_else(|| OsString::from("trigsync"));
     let program = env::current_exe().context("cannot find this program again")?;

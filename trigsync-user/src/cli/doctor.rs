@@ -105,7 +105,7 @@ impl Report {
     async fn targets(&mut self, config: &Config, rsync: &Rsync) {
         for sync in &config.syncs {
             for target in &sync.targets {
-                let route = Route { source: &sync.source, filter: &sync.filter, cross_mounts: sync.cross_mounts, keep: sync.keep, target };
+                let route = Route::of(sync, target);
                 let mut checks = rsync.check_target(&route).await;
                 if checks.iter().all(|check| check.result.is_ok()) {
                     let wanted = target.connections.get() + u32::from(sync.canary.is_some());

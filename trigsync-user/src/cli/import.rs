@@ -8,10 +8,11 @@ use std::{
     process::ExitCode,
 };
 
+use super::args::absolute;
 use crate::config::{self, foreign::NoteKind};
 
 pub fn import(file: &Path) -> anyhow::Result<ExitCode> {
-    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let file = absolute(file);
     let imported = config::import(&file)?;
     let toml = imported.to_toml()?;
     let mut last = None;

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::args::{CaptureFlags, Definition};
 use crate::{
-    config::{Config, TargetAddress},
+    config::{Config, RSYNC_PORT, TargetAddress},
     runtime::InitialSync,
 };
 
@@ -39,7 +39,7 @@ fn modules(config: &Config) -> Modules {
     for sync in &config.syncs {
         for target in &sync.targets {
             let TargetAddress::Daemon { user, host, port, module, .. } = &target.address else { continue };
-            let hosts = modules.entry((host.clone(), port.unwrap_or(873))).or_default();
+            let hosts = modules.entry((host.clone(), port.unwrap_or(RSYNC_PORT))).or_default();
             let used = hosts.entry(module.clone()).or_default();
             if let Some(user) = user {
                 let file = target.password_file.as_ref().map(|file| file.display().to_string());

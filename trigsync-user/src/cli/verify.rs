@@ -76,7 +76,7 @@ fn configuration(state_dir: &Path, verify: &Verify) -> anyhow::Result<Config> {
 }
 
 async fn look(state_dir: &Path, verify: &Verify, rsync: &Rsync, sync: &SyncConfig, target: &TargetConfig) -> anyhow::Result<Vec<Drift>> {
-    let route = Route { source: &sync.source, filter: &sync.filter, cross_mounts: sync.cross_mounts, keep: sync.keep, target };
+    let route = Route::of(sync, target);
     let stop = CancellationToken::new();
     let compare = async |extent: Extent<'_>| match rsync.compare(&route, verify.checksum, extent, &stop).await {
         Ok(Comparison { drift, incomplete: None }) => Ok(drift),

@@ -8,6 +8,9 @@ use std::{
     str::FromStr,
 };
 
+/// Where an rsync daemon listens that says nothing else.
+pub const RSYNC_PORT: u16 = 873;
+
 /// Where a target is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
@@ -30,7 +33,7 @@ pub enum TargetAddress {
         user: Option<String>,
         /// Host name or address; an IPv6 address without brackets.
         host: String,
-        /// 873 where there is none.
+        /// [`RSYNC_PORT`] where there is none.
         port: Option<u16>,
         /// The module's name.
         module: String,
@@ -264,7 +267,7 @@ impl TargetAddress {
                 ))
             }
             Self::Daemon { host, port, module, path, .. } => {
-                Some((format!("rsync {} {} {module}", host.to_ascii_lowercase(), port.unwrap_or(873)), Path::new("/").join(path)))
+                Some((format!("rsync {} {} {module}", host.to_ascii_lowercase(), port.unwrap_or(RSYNC_PORT)), Path::new("/").join(path)))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
 
 /// How a sync's targets are compared with its source, in the background, a slice at a time.
@@ -38,8 +39,9 @@ pub struct Window {
 const DAY: u16 = 24 * 60;
 
 impl Window {
-    /// How long it is until the window opens, from `now` after midnight; none where it is open.
-    pub fn opens_in(self, now: Duration) -> Option<Duration> {
+    /// How long it is until the window opens, from `now`; none where it is open.
+    pub fn opens_in(self, now: Time) -> Option<Duration> {
+        let now = now.duration_since(Time::midnight()).unsigned_abs();
         let minutes = |minutes: u16| Duration::from_secs(u64::from(minutes) * 60);
         let (begin, end) = (minutes(self.begin), minutes(self.end));
         let is_open = if begin < end { (begin..end).contains(&now) } else { now >= begin || now < end };
@@ -83,9 +85,9 @@ impl fmt::Display for Window {
 mod tests {
     use super::*;
 
-    fn opens_in(window: &str, hours: u64, minutes: u64) -> Option<Duration> {
+    fn opens_in(window: &str, hours: i8, minutes: i8) -> Option<Duration> {
         let window: Window = window.parse().unwrap();
-        window.opens_in(Duration::from_secs((hours * 60 + minutes) * 60))
+        window.opens_in(Time::constant(hours, minutes, 0, 0))
     }
 
     #[test]

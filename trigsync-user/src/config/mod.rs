@@ -23,7 +23,7 @@ mod schedule;
 pub mod sersync;
 mod write;
 
-pub use address::{InvalidAddress, TargetAddress};
+pub use address::{InvalidAddress, RSYNC_PORT, TargetAddress};
 pub use audit::{AuditConfig, Window};
 pub use error::ConfigError;
 pub use filter::Filter;

@@ -19,7 +19,7 @@ use super::{
     Settle, SyncConfig, TargetAddress, TargetConfig, Times, options,
     places::{Mounts, Place, Relation, last_name},
     plugin,
-    raw::{At, RawAudit, RawSchedule, RawSync, RawTarget},
+    raw::{At, RawAudit, RawSchedule, RawSync, RawTarget, absolute},
 };
 use crate::model::RelPath;
 
@@ -30,7 +30,7 @@ impl RawConfig {
         let raw = self.with_overrides(overrides)?;
         let mounts = Mounts::read();
         let state = mounts
-            .place(&std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()))
+            .place(&absolute(state_dir, "--state-dir")?)
             .map_err(|error| ConfigError::new("--state-dir", format!("`{}` cannot be used: {error}", state_dir.display())))?;
         let resolver = Resolver { file: raw.file.as_deref(), mounts, state };
         let mut syncs = Vec::with_capacity(raw.syncs.len());

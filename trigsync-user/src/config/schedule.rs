@@ -89,8 +89,7 @@ impl Schedule {
             Times::Cron(expression) => expression.cron.find_next_occurrence(now, false).ok()?,
         };
         let time = after(&time, self.jitter.mul_f64(part.clamp(0.0, 1.0)))?;
-        let since_midnight = Duration::try_from(time.datetime().time().duration_since(jiff::civil::Time::midnight())).ok()?;
-        match self.window.and_then(|window| window.opens_in(since_midnight)) {
+        match self.window.and_then(|window| window.opens_in(time.time())) {
             Some(wait) => after(&time, wait),
             None => Some(time),
         }

@@ -33,8 +33,8 @@ pub(super) struct Arrivals {
     /// When the oldest mark was made that the lane has taken and not settled; [`NOTHING`] where there is none. Lowered under the lock of the set, so
     /// that no mark is in neither.
     out: AtomicU64,
-    /// Paths that failed alone.
-    aside: Mutex<BTreeSet<RelPathBuf>>,
+    /// Paths that failed alone, and which revision of them it is.
+    aside: Mutex<(BTreeSet<RelPathBuf>, u64)>,
 }
 
 const NOTHING: Stamp = Stamp::MAX;
@@ -64,7 +64,7 @@ impl LaneShared {
 
     /// Whether the path failed alone, or something that it stands for. It is told again when it arrives.
     pub fn is_set_aside(&self, arrived: &Arrived) -> bool {
-        let aside = lock(&self.arrivals.aside);
+        let (aside, _) = &*lock(&self.arrivals.aside);
         if aside.is_empty() {
             return false;
         }
@@ -90,7 +90,12 @@ impl LaneShared {
     pub(super) fn turned(&self, oldest_out: Option<Stamp>, aside: &Aside) {
         self.arrivals.out.store(oldest_out.unwrap_or(NOTHING), Relaxed);
         if let Some(listener) = self.listener() {
-            *lock(&self.arrivals.aside) = aside.paths().cloned().collect();
+            {
+                let mut known = lock(&self.arrivals.aside);
+                if known.1 != aside.revision() {
+                    *known = (aside.paths().cloned().collect(), aside.revision());
+                }
+            }
             listener.turned();
         }
     }
@@ -98,12 +103,23 @@ impl LaneShared {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::{
         config::Settle,
         dispatch::now,
         model::{Mark, Ops, Scope},
     };
+
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Listener for Deaf {
+        fn arrived(&self, _: Vec<Arrived>) {}
+
+        fn turned(&self) {}
+    }
 
     fn path(text: &str) -> RelPathBuf {
         RelPathBuf::new(text.as_bytes().to_vec()).unwrap()
@@ -132,10 +148,18 @@ mod tests {
     #[test]
     fn what_failed_alone_is_told_apart() {
         let shared = LaneShared::new(Settle::default(), "t".into(), "/t".into(), []);
-        *lock(&shared.arrivals.aside) = [path("a/b"), path("z")].into();
+        let mut aside = Aside::default();
+        for text in ["a/b", "z"] {
+            aside.add(Taken::new(mark(text), now()), "it failed".to_owned(), Instant::now());
+        }
+        shared.listen(Some(Arc::new(Deaf)));
+        shared.turned(None, &aside);
         let is_aside = |text: &str, below| shared.is_set_aside(&Arrived { path: path(text), gone: false, directory: below, below });
         assert!(is_aside("a/b", false) && is_aside("a/b/c", false), "itself, and what is below it");
         assert!(is_aside("a", true) && !is_aside("a", false), "what stands for it");
         assert!(!is_aside("a/a", false) && !is_aside("b", true));
+        aside.excluded(&path("a/b"));
+        shared.turned(None, &aside);
+        assert!(!is_aside("a/b", false) && is_aside("z", false), "it is not set aside any more");
     }
 }

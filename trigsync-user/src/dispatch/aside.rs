@@ -1,7 +1,7 @@
 //! Paths that failed alone: set aside, tried again at growing intervals, never in the way of the rest.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,9 @@ use crate::{
 /// The paths that one target does not take.
 #[derive(Default)]
 pub(super) struct Aside {
-    paths: HashMap<RelPathBuf, Failing>,
+    paths: BTreeMap<RelPathBuf, Failing>,
+    /// Raised whenever a path comes or goes.
+    revision: u64,
 }
 
 struct Failing {
@@ -29,11 +31,9 @@ struct Failing {
 impl Aside {
     /// Sets a path aside, or says that it has failed once more.
     pub fn add(&mut self, taken: Taken, reason: String, now: Instant) {
-        let failing = self.paths.entry(taken.mark.path.clone()).or_insert_with(|| Failing {
-            intervals: intervals(),
-            next: now,
-            reason: String::new(),
-            waiting: None,
+        let failing = self.paths.entry(taken.mark.path.clone()).or_insert_with(|| {
+            self.revision += 1;
+            Failing { intervals: intervals(), next: now, reason: String::new(), waiting: None }
         });
         failing.next = now + failing.intervals.next().unwrap_or(LONGEST);
         failing.reason = reason;
@@ -49,7 +49,7 @@ impl Aside {
         let waits = |waiting: &Taken| waiting.mark.scope > mark.scope || !mark.ops.contains(waiting.mark.ops);
         let failing = self.paths.get_mut(&mark.path)?;
         if !failing.waiting.as_ref().is_some_and(waits) {
-            self.paths.remove(&mark.path);
+            self.forget(&mark.path);
             return None;
         }
         failing.next = now;
@@ -58,7 +58,11 @@ impl Aside {
 
     /// Forgets a path for which nothing is due.
     pub fn excluded(&mut self, path: &RelPath) {
-        self.paths.remove(path);
+        self.forget(path);
+    }
+
+    fn forget(&mut self, path: &RelPath) {
+        self.revision += u64::from(self.paths.remove(path).is_some());
     }
 
     /// What is to be tried again now; everything where `now` is `None`.
@@ -77,6 +81,11 @@ impl Aside {
         self.paths.values().filter_map(|failing| failing.waiting.as_ref()).map(|taken| taken.since).min()
     }
 
+    /// Another number whenever other paths are set aside.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// All of them.
     pub fn paths(&self) -> impl Iterator<Item = &RelPathBuf> {
         self.paths.keys()
@@ -87,12 +96,9 @@ impl Aside {
         self.paths.values().filter(|failing| failing.waiting.is_some()).count()
     }
 
-    /// Up to `limit` paths with the reason of each, sorted.
+    /// The first `limit` paths, with the reason of each.
     pub fn list(&self, limit: usize) -> Vec<(String, String)> {
-        let mut list: Vec<_> = self.paths.iter().map(|(path, failing)| (path.to_string(), failing.reason.clone())).collect();
-        list.sort();
-        list.truncate(limit);
-        list
+        self.paths.iter().take(limit).map(|(path, failing)| (path.to_string(), failing.reason.clone())).collect()
     }
 }
 

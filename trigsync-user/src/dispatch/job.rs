@@ -164,14 +164,7 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome 
 
 /// Asks the target for nothing: whether it answers.
 pub(super) async fn ask(context: &JobContext) -> Result<(), Trouble> {
-    let config = &context.sync.config;
-    let route = Route {
-        source: &config.source,
-        filter: &config.filter,
-        cross_mounts: config.cross_mounts,
-        keep: config.keep,
-        target: &context.target,
-    };
+    let route = Route::of(&context.sync.config, &context.target);
     let answer = context.rsync.compare(&route, false, Extent::Names(&[]), &context.stop).await;
     answer.map(drop).or_else(|answer| Trouble::of(answer.verdict).map_or(Ok(()), Err))
 }
@@ -264,14 +257,7 @@ impl JobContext {
     }
 
     async fn process(&self, run: &PlannedRun, work: Work, deletions: Deletions, outcome: &mut Outcome) -> Answer {
-        let config = &self.sync.config;
-        let route = Route {
-            source: &config.source,
-            filter: &config.filter,
-            cross_mounts: config.cross_mounts,
-            keep: config.keep,
-            target: &self.target,
-        };
+        let route = Route::of(&self.sync.config, &self.target);
         let list = match work {
             Work::Entries(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
             Work::Removals => removal_rules(run.paths()),

@@ -372,7 +372,7 @@ impl Lane {
         if lock(&self.shared.flushes).is_empty() {
             return;
         }
-        let oldest = self.oldest();
+        let oldest = self.oldest(self.oldest_out());
         let mut flushes = lock(&self.shared.flushes);
         for flush in flushes.extract_if(.., |flush| oldest.is_none_or(|oldest| oldest > flush.barrier)) {
             // Whoever waited may have gone.
@@ -387,13 +387,14 @@ impl Lane {
         running.chain(self.round.iter().chain(&self.bulk).map(PlannedRun::oldest)).flatten().min()
     }
 
-    /// When the oldest mark that has not arrived was made.
-    fn oldest(&self) -> Option<Stamp> {
-        [self.oldest_out(), self.aside.oldest(), self.shared.searching(), self.shared.set().oldest()].into_iter().flatten().min()
+    /// When the oldest mark that has not arrived was made, `out` being [`oldest_out`](Self::oldest_out).
+    fn oldest(&self, out: Option<Stamp>) -> Option<Stamp> {
+        [out, self.aside.oldest(), self.shared.searching(), self.shared.set().oldest()].into_iter().flatten().min()
     }
 
     fn tell(&self) {
-        let oldest = self.oldest();
+        let out = self.oldest_out();
+        let oldest = self.oldest(out);
         if oldest.is_none() {
             self.shared.set().all_settled();
         }
@@ -407,7 +408,7 @@ impl Lane {
             full_pass: self.running.iter().any(|job| job.full_pass),
         };
         self.shared.report().doing(doing, now());
-        self.shared.turned(self.oldest_out(), &self.aside);
+        self.shared.turned(out, &self.aside);
     }
 
     fn ask_at(&self) -> Option<Instant> {

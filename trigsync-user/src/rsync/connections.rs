@@ -11,11 +11,10 @@ use tokio::{
 };
 
 use super::Check;
-use crate::config::{TargetAddress, TargetConfig};
+use crate::config::{RSYNC_PORT, TargetAddress, TargetConfig};
 
 /// Any rsync since 3.0 speaks it, and nothing is negotiated with what follows.
 const GREETING: &str = "@RSYNCD: 31.0 md5 md4\n";
-const PORT: u16 = 873;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A message of the day may come first.
 const MOST_LINES: usize = 1000;
@@ -38,7 +37,7 @@ pub async fn check_connections(target: &TargetConfig, wanted: u32) -> Option<Che
         if open.len() as u32 == wanted {
             break Ok(format!("{wanted} at once"));
         }
-        match timeout(PATIENCE, connect(host, port.unwrap_or(PORT), module)).await {
+        match timeout(PATIENCE, connect(host, port.unwrap_or(RSYNC_PORT), module)).await {
             Ok(Ok((stream, Said::Yes))) => open.push(stream),
             Ok(Ok((_, Said::Full(most)))) if most >= wanted => {
                 break Ok(format!("{most} at once, of which some are in use now; {wanted} are needed"));

@@ -33,7 +33,7 @@ pub use verify::{Comparison, Drift, Extent};
 pub use version::{RsyncError, Version};
 
 use crate::{
-    config::{Filter, TargetConfig},
+    config::{Filter, SyncConfig, TargetConfig},
     model::RelPath,
 };
 
@@ -50,6 +50,13 @@ pub struct Route<'a> {
     pub keep: bool,
     /// The other end.
     pub target: &'a TargetConfig,
+}
+
+impl<'a> Route<'a> {
+    /// From a sync's source to one of its targets.
+    pub fn of(sync: &'a SyncConfig, target: &'a TargetConfig) -> Self {
+        Self { source: &sync.source, filter: &sync.filter, cross_mounts: sync.cross_mounts, keep: sync.keep, target }
+    }
 }
 
 /// What one run does.

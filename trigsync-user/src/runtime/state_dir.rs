@@ -49,20 +49,24 @@ pub enum StateDirError {
 }
 
 impl StateDir {
+    /// Makes the directory where it is missing, for its owner only.
+    pub fn make(path: &Path) -> Result<(), StateDirError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| StateDirError::Unusable { path: path.to_owned(), source })
+    }
+
     /// Makes the directory where it is missing, and locks it.
     pub fn take(path: &Path) -> Result<Self, StateDirError> {
-        let unusable = |source: io::Error| StateDirError::Unusable { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let path = fs::canonicalize(path).map_err(unusable)?;
+        Self::make(path)?;
+        let path = fs::canonicalize(path).map_err(|source| StateDirError::Unusable { path: path.to_owned(), source })?;
         // Nobody else's to open: whoever can read it can lock it.
         let open = || -> io::Result<File> {
             let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"))?;
             file.set_permissions(Permissions::from_mode(0o600))?;
             Ok(file)
         };
-        let file = open().map_err(|source| StateDirError::Unusable { path: path.clone(), source })?;
+        let mut file = open().map_err(|source| StateDirError::Unusable { path: path.clone(), source })?;
         let until = Instant::now() + OUTLIVES;
-        let mut file = file;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Self { path, _lock: lock }),

@@ -6,7 +6,9 @@ mod rc_local;
 mod unit;
 
 use std::{
-    env, fs, io,
+    env,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -57,7 +59,7 @@ pub fn uninstall(service: &Service) -> anyhow::Result<ExitCode> {
     }
     for file in rc_local::places(&service.root) {
         let Some(without) = read(&file)?.and_then(|text| rc_local::without(&text, &service.name)) else { continue };
-        fs::write(&file, without).with_context(|| format!("cannot write {}", file.display()))?;
+        write(&file, &without)?;
         println!("removed the line of {} from {}; a daemon that runs goes on: `trigsync stop` ends it", service.name, file.display());
         found = true;
     }
@@ -139,9 +141,18 @@ fn read(file: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
+/// In place, so that mode, links and SELinux's label of an operator's rc.local stay; over what was there before it is cut to its new length, so
+/// that a full disk does not leave it empty.
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
-    let written = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, text));
-    written.with_context(|| format!("cannot write {} (are you root?)", file.display()))
+    let write = || -> io::Result<()> {
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let mut there = OpenOptions::new().create(true).truncate(false).write(true).open(file)?;
+        there.write_all(text.as_bytes())?;
+        there.set_len(text.len() as u64)
+    };
+    write().with_context(|| format!("cannot write {} (are you root?)", file.display()))
 }
 
 /// Nothing is loaded or running in another root.

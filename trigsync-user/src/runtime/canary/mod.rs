@@ -208,13 +208,7 @@ impl Asker {
             none => none.insert(self.directory().map_err(|error| format!("{}: {error}; make room there", self.scratch.display()))?),
         };
         let config = &self.context.config;
-        let route = Route {
-            source: &config.source,
-            filter: &config.filter,
-            cross_mounts: config.cross_mounts,
-            keep: config.keep,
-            target: &self.target,
-        };
+        let route = Route::of(config, &self.target);
         let stop = CancellationToken::new();
         match timeout(self.target.timeout, self.rsync.fetch(&route, CANARY, into.path(), &stop)).await {
             Ok(Ok(content)) => Ok(content),
