@@ -25,25 +25,30 @@ pub struct Arguments {
     pub dirs: Vec<PathBuf>,
     /// How long the parts take that can go on for ever; a suite's own choice where nothing was said.
     pub duration: Option<Duration>,
+    /// Whether the clock may jump: the machine is nobody else's.
+    pub jumps: bool,
     /// Only cases whose names hold this.
     pub only: String,
     /// One JSON object a line.
     pub json: bool,
 }
 
-const USAGE: &str = "[--tier NAME] [--mask MASK] [--ring BYTES] [--dir DIR]… [--seconds N] [--only TEXT] [--json]";
+const USAGE: &str = "[--tier NAME] [--mask MASK] [--ring BYTES] [--dir DIR]… [--seconds N] [--jumps] [--only TEXT] [--json]";
 
 impl Arguments {
     /// What the command line of `program` says.
     pub fn parse(program: &str, words: impl IntoIterator<Item = String>) -> anyhow::Result<Self> {
-        let mut parsed =
-            Self { tier: &FANOTIFY, wish: Wish::default(), dirs: Vec::new(), duration: None, only: String::new(), json: false };
+        let mut parsed = Self {
+            tier: &FANOTIFY,
+            wish: Wish::default(),
+            dirs: Vec::new(),
+            duration: None,
+            jumps: false,
+            only: String::new(),
+            json: false,
+        };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
-            if word == "--json" {
-                parsed.json = true;
-                continue;
-            }
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--tier" => parsed.tier = Tier::named(&value()?)?,
@@ -55,7 +60,9 @@ impl Arguments {
                 "--ring" => parsed.wish.ring_bytes = Some(value()?.parse().context("--ring takes bytes")?),
                 "--dir" => parsed.dirs.push(value()?.into()),
                 "--seconds" => parsed.duration = Some(Duration::from_secs(value()?.parse().context("--seconds takes a number")?)),
+                "--jumps" => parsed.jumps = true,
                 "--only" => parsed.only = value()?,
+                "--json" => parsed.json = true,
                 _ => bail!("usage: {program} {USAGE}"),
             }
         }

@@ -1,6 +1,12 @@
-//! Whether the clock of this machine counts instructions, as that of an emulator with `-icount shift=0,sleep=off` does: one is a nanosecond.
+//! The clock of this machine: whether it counts instructions, as that of an emulator with `-icount shift=0,sleep=off` does (one is a nanosecond);
+//! and how it is set.
 
 use std::time::Instant;
+
+use nix::{
+    sys::time::{TimeSpec, TimeValLike as _},
+    time::{ClockId, clock_gettime, clock_settime},
+};
 
 /// Instructions of the loop that is timed.
 const INSTRUCTIONS: u64 = 2_000_000;
@@ -16,6 +22,12 @@ pub fn nanoseconds_per_instruction() -> f64 {
 pub fn counts_instructions() -> bool {
     // Real processors do several of these in a nanosecond, and emulators without that option none in one.
     (0..5).all(|_| (0.95..1.1).contains(&nanoseconds_per_instruction()))
+}
+
+/// Sets the clock of this machine so many seconds forward, or back.
+pub fn jump(seconds: i64) -> nix::Result<()> {
+    let clock = ClockId::CLOCK_REALTIME;
+    clock_settime(clock, clock_gettime(clock)? + TimeSpec::seconds(seconds))
 }
 
 /// Two instructions for each round.

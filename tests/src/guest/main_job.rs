@@ -5,12 +5,15 @@ use std::{thread, time::Duration};
 use anyhow::ensure;
 use nix::sys::signal::Signal;
 
-use super::{Arguments, Figures, Rows, job::Job, operations::Kind};
+use super::{Arguments, Figures, Rows, clock, job::Job, operations::Kind};
 use crate::{mirror::Status, report::Report};
 
 pub const NAME: &str = "main";
 
 const ROUNDS: usize = 3;
+
+/// Seconds by which the clock jumps in a round: half way forward, farther back, and forward to where it would be.
+const JUMPS: [i64; ROUNDS] = [3600, -7200, 3600];
 
 /// What the log says where a daemon goes on with the capture of one that was stopped, and of one that was killed.
 const TAKEN_OVER: [&str; 2] =
@@ -33,8 +36,12 @@ fn rounds(arguments: &Arguments, duration: Duration, figures: &mut Figures) -> a
     let canary = |status: &Status| status.0["syncs"][0]["targets"][0]["canary"]["last_delay_ms"].as_f64();
     figures.push("canary_delay_ms", mirror.until("a canary has passed through the capture", Duration::from_secs(120), canary));
     let (mut operations, mut entries) = (0, 0);
-    for round in 1..=ROUNDS {
+    for (round, jump) in (1..=ROUNDS).zip(JUMPS) {
         let writers = job.writers(&[Kind::Mixed, Kind::Mixed], duration / 3)?;
+        if arguments.jumps {
+            thread::sleep(duration / 6);
+            clock::jump(jump)?;
+        }
         if round == ROUNDS {
             job.audited("while changes go on")?;
         }
