@@ -125,7 +125,7 @@ mod tests {
             shared.takes(&batch);
         }
         assert_eq!(shared.oldest_on_its_way(), Some(made), "it is in no set, and has not arrived");
-        shared.turned(None, &Aside::default());
+        shared.turned(None, &Aside::new(None));
         assert_eq!(shared.oldest_on_its_way(), None);
     }
 

@@ -29,7 +29,7 @@ use crate::{
     config::TargetConfig,
     lock::lock,
     model::{Mark, Ops, RelPathBuf, Scope, Stamp},
-    observe::{Doing, HELD_BY_OPERATOR, LaneState},
+    observe::{Doing, HELD_BY_OPERATOR, LaneState, What},
     plan::{Plan, PlannedRun, RootError, open_same_root, plan},
     rsync::Rsync,
 };
@@ -101,6 +101,7 @@ impl Lane {
         let connections = target.connections.get() as usize;
         let gate = sync.subscribe();
         let releases = gate.borrow().releases;
+        let aside = Aside::new(sync.config.retry_max);
         let context = JobContext::new(sync, target, rsync);
         Self {
             shared,
@@ -111,7 +112,7 @@ impl Lane {
             running: Vec::new(),
             round: VecDeque::new(),
             bulk: VecDeque::new(),
-            aside: Aside::default(),
+            aside,
             trouble: None,
             intervals: None,
             retry_at: None,
@@ -160,6 +161,9 @@ impl Lane {
                 },
                 () = &mut deadline, if !killer.is_cancelled() => killer.cancel(),
             }
+        }
+        if let Some((_, reason)) = &self.trouble {
+            self.note(What::Ended, None, &format!("the lane ended while: {reason}"));
         }
         let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark);
         let back = waiting.chain(self.aside.due(None)).collect();
