@@ -95,16 +95,16 @@ impl Lane {
     /// Waits before the next attempt, or has the sync stopped.
     pub(super) fn suffer(&mut self, trouble: Trouble, ended: Instant) {
         self.put_back_what_waits();
+        if let Trouble::Full { reason, limit } = &trouble {
+            self.learn(*limit, reason, ended);
+        }
         let (state, reason, first, longest) = match trouble {
             Trouble::Stopped => return,
             Trouble::RootGone(reason) => return self.context.sync.stop_without_root(&reason),
             Trouble::Guard(reason) => return self.context.sync.stop(&reason),
-            Trouble::Full(reason) if !self.running.is_empty() => {
-                // It took as many as still run. What waits goes on when one of them has ended.
-                self.connections = self.running.len();
-                return tracing::info!("{}: from now on {} connections at most: {reason}", self.context.target.name, self.connections);
-            }
-            Trouble::Full(reason) => (LaneState::Retrying, reason, 1000, 15_000),
+            // What waits goes on when one of them has ended.
+            Trouble::Full { .. } if !self.running.is_empty() => return,
+            Trouble::Full { reason, limit: _ } => (LaneState::Retrying, reason, 1000, 15_000),
             Trouble::Retry(reason) => (LaneState::Retrying, reason, 500, 60_000),
             Trouble::NoSpace(reason) => (LaneState::Retrying, reason, 5000, 300_000),
             Trouble::Hold(reason) => (LaneState::Held, reason, 15_000, 600_000),

@@ -119,3 +119,33 @@ fn failures_are_told_once_and_so_is_their_end() {
     ];
     assert_eq!(told, expected);
 }
+
+#[test]
+fn a_target_that_is_full_teaches_how_many_may_run() {
+    let room = tempfile::tempdir().unwrap();
+    let configure = |sync: &mut SyncConfig| sync.targets[0].connections = std::num::NonZeroU32::new(4).unwrap();
+    let mut lane = lane_of(room.path(), configure, FailLog::default());
+    let full = |limit| Trouble::Full { reason: format!("@ERROR: max connections ({limit:?}) reached"), limit };
+    let run = |lane: &mut Lane| {
+        lane.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), reach: None });
+    };
+    let now = Instant::now();
+    (0..3).for_each(|_| run(&mut lane));
+    lane.suffer(full(Some(8)), now);
+    assert!(lane.trouble.is_none() && lane.retry_at.is_none(), "what runs goes on, and is no trouble");
+    assert_eq!((lane.connections.bound(), lane.not_lent()), (3, 3), "others have them");
+    lane.start_what_can_start();
+    assert_eq!(lane.running.len(), 3, "nothing is started beside them");
+    assert_eq!(lane.wake_at(), lane.connections.more_at(), "one more is tried without anything else happening");
+    assert!(lane.wake_at().is_some_and(|at| at > now));
+
+    lane.suffer(full(Some(2)), now);
+    assert_eq!(lane.connections.bound(), 2, "it takes no more, however many of ours may still seem to run");
+    assert_eq!(lane.connections.more_at(), None, "and never will");
+
+    lane.running.clear();
+    lane.suffer(full(Some(2)), now);
+    assert!(matches!(&lane.trouble, Some((LaneState::Retrying, _))) && lane.retry_at.is_some(), "nothing of ours runs");
+    assert_eq!(lane.connections.bound(), 1, "others have both");
+    assert!(lane.connections.more_at().is_some());
+}
