@@ -47,10 +47,11 @@ fn the_documented_example_resolves() {
     assert_eq!((config.daemon.memory, config.daemon.metrics), (256 << 20, Some("127.0.0.1:9309".parse().unwrap())));
     assert_eq!(config.daemon.on_state_change, ["/usr/local/bin/tell", "--mirror"]);
     assert_eq!(config.daemon.control_group, Some(0));
+    assert_eq!(config.daemon.fail_log, Some(directory.path().join("trigsync.failures")));
     let sync = &config.syncs[0];
     assert_eq!((sync.name.as_str(), sync.canary), ("www", Some(Duration::from_secs(60))));
     assert_eq!(*sync.filter, Filter::new(&["*.tmp", "/cache/", "!keep.tmp"].map(str::to_owned)).unwrap());
-    assert_eq!(sync.guards.max_delete_floor, 1000);
+    assert_eq!((sync.guards.max_delete_floor, sync.retry_max), (1000, Some(Duration::from_secs(3600))));
     let day = Duration::from_secs(24 * 3600);
     let window = Some("22:00-04:30".parse().unwrap());
     assert_eq!(sync.audit, Some(AuditConfig { every: day, names: 100, bytes: 1 << 20, share: 0.05, window, checksum: true }));
@@ -79,7 +80,7 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     assert_eq!(config.daemon.backend, Backend::Auto);
     assert_eq!((config.daemon.unlimited_queue, config.daemon.stop_timeout), (true, Duration::from_secs(10)));
     assert_eq!(config.daemon.memory, 512 << 20);
-    assert!(config.daemon.metrics.is_none() && config.daemon.on_state_change.is_empty());
+    assert!(config.daemon.metrics.is_none() && config.daemon.on_state_change.is_empty() && config.daemon.fail_log.is_none());
     assert_eq!(config.daemon.rsync, Path::new("rsync"));
     let [sync] = &config.syncs[..] else { panic!("{config:?}") };
     assert_eq!((sync.name.as_str(), &sync.source), ("www", &root.join("www")));
@@ -88,6 +89,7 @@ fn the_least_that_can_be_written_gets_the_defaults() {
             && !sync.cross_mounts
             && sync.canary.is_none()
             && sync.full_pass.is_none()
+            && sync.retry_max.is_none()
             && config.daemon.control_group.is_none()
     );
     assert_eq!((sync.settle.finished, sync.settle.quiet), (Duration::from_millis(5), Duration::from_millis(20)));
@@ -216,4 +218,12 @@ fn a_state_directory_inside_a_source_is_left_alone() {
     let excludes = |path: &str| filter.excludes(trigsync::model::RelPath::new(path.as_bytes()).unwrap(), false);
     assert!(excludes("va[r]/st*te/control.sock"));
     assert!(!excludes("var/state/control.sock") && !excludes("va[r]/other"));
+}
+
+#[test]
+fn a_file_of_failures_may_lie_where_nothing_is_mirrored() {
+    let directory = fixture();
+    let text = "fail_log = 'www/logs/failures'\n[[sync]]\nsource = 'www'\ntargets = ['mirror']\nexclude = ['/logs/']\n";
+    let config = resolve(directory.path(), text, &Overrides::default()).unwrap();
+    assert_eq!(config.daemon.fail_log, Some(directory.path().join("www/logs/failures")));
 }

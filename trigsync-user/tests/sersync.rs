@@ -13,7 +13,7 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    Config, ConfigError, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template, Times,
+    Config, ConfigError, DaemonConfig, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template, Times,
     foreign::{Imported, NoteKind},
     sersync,
 };
@@ -68,14 +68,21 @@ fn effective(config: &Config) -> String {
     let plain = format!("[[sync]]\nsource = {:?}\ntargets = [\"/nowhere\"]\n", config.syncs[0].source);
     let plain = RawConfig::parse(&plain, Path::new("/plain.toml")).unwrap();
     let plain = plain.resolve(&Overrides::default(), Path::new("/state")).unwrap();
-    assert_eq!(config.daemon, plain.daemon);
+    let DaemonConfig { fail_log, .. } = &config.daemon;
+    assert_eq!(config.daemon, DaemonConfig { fail_log: fail_log.clone(), ..plain.daemon });
     let mut out = String::new();
+    if let Some(file) = fail_log {
+        _ = writeln!(out, "failures in {}", file.display());
+    }
     for sync in &config.syncs {
         let usual = &plain.syncs[0];
         assert_eq!((sync.settle, sync.batch, sync.guards), (usual.settle, usual.batch, usual.guards));
         _ = writeln!(out, "sync {} of {}, cross_mounts = {}", sync.name, sync.source.display(), sync.cross_mounts);
         if sync.keep {
             out.push_str("  keeps what is gone\n");
+        }
+        if let Some(longest) = sync.retry_max {
+            _ = writeln!(out, "  tries again after {longest:?} at most");
         }
         match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
             Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),

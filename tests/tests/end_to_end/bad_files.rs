@@ -4,8 +4,12 @@ use std::{
     ffi::OsStr,
     fs,
     io::Write,
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{PermissionsExt as _, symlink},
+    },
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -14,7 +18,7 @@ use std::{
 use trigsync_tests::{
     compare,
     mirror::{Launch, Mirror},
-    process::eventually,
+    process::{eventually, must},
     room::Room,
     rsyncd::{Module, RsyncDaemon},
     skip, tree,
@@ -46,6 +50,12 @@ fn others_arrive(source: &Path, target: &Path, prefix: &str) {
     }
 }
 
+/// An rsync whose root may not read everything.
+fn rsync_that_reads_not_everything(room: &Room) {
+    let real = skip::find_program("rsync").expect("rsync is there");
+    room.program("rsync", &format!("exec setpriv --bounding-set=-dac_override,-dac_read_search '{}' \"$@\"", real.display()));
+}
+
 #[test]
 fn a_file_that_cannot_be_read() {
     if skip::without_root() || skip::without_program(&["setpriv"]) {
@@ -54,9 +64,7 @@ fn a_file_that_cannot_be_read() {
     let room = Room::new();
     let (source, target) = (room.source(), room.target());
     tree::web_site(&source);
-    // An rsync whose root may not read everything.
-    let real = skip::find_program("rsync").expect("rsync is there");
-    room.program("rsync", &format!("exec setpriv --bounding-set=-dac_override,-dac_read_search '{}' \"$@\"", real.display()));
+    rsync_that_reads_not_everything(&room);
     let config = configuration(&source, target.to_str().expect("plain"));
     let mirror = Launch::config(&room, &config).path_first(&room.programs()).start();
     mirror.flush();
@@ -136,4 +144,75 @@ fn a_file_that_never_rests_holds_up_no_other() {
     });
     mirror.flush();
     compare::assert_equal(&source, &target);
+}
+
+#[test]
+fn failures_are_written_down_in_a_file_that_no_shell_can_run() {
+    if skip::without_root() || skip::without_program(&["setpriv"]) {
+        return;
+    }
+    let room = Room::new();
+    let (source, target, failures) = (room.source(), room.target(), room.at("failures.sh"));
+    tree::web_site(&source);
+    rsync_that_reads_not_everything(&room);
+    // As sersync left it.
+    fs::write(&failures, "#!/bin/bash\n").expect("a file in the room");
+    fs::set_permissions(&failures, fs::Permissions::from_mode(0o777)).expect("it was just made");
+    let site = configuration(&source, target.to_str().expect("plain")).replace("[[sync.target]]", "retry_max = \"2s\"\n[[sync.target]]");
+    let config = |failures: &Path| format!("fail_log = {failures:?}\n{site}");
+    let launch = Launch::config(&room, &config(&failures)).path_first(&room.programs());
+    let mirror = launch.start();
+    mirror.flush();
+    let pwned = room.at("pwned");
+    // A slash in it would end the name.
+    let locked = source.join("locked\ntouch pwned\n`touch pwned`$(touch pwned)");
+    fs::write(&locked, "locked").expect("a file in the source");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).expect("it was just made");
+    until_set_aside(&mirror, "Permission denied");
+    let lines = |file: &Path, words: &[&str]| {
+        eventually(&format!("{words:?} stands in {}", file.display()), Duration::from_secs(20), || {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(text)
+        })
+    };
+    let escaped = "\tsite\tit\tfailed\tlocked\\ntouch pwned\\n`touch pwned`$(touch pwned)\t";
+    let text = lines(&failures, &[escaped, "Permission denied"]);
+    assert!(text.lines().skip(1).all(|line| line.starts_with("# 20")), "{text}");
+    assert_eq!(fs::metadata(&failures).expect("it is there").permissions().mode() & 0o7777, 0o600);
+    must(Command::new("sh").arg(&failures).current_dir(room.path()));
+    assert!(!pwned.exists(), "a name was run");
+    others_arrive(&source, &target, "good");
+
+    // The next attempt is never further away than is configured.
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o644)).expect("it was just made");
+    lines(&failures, &["\tarrived\tlocked\\n"]);
+    compare::assert_equal(&source, &target);
+    room.program("rsync", "echo 'rsync: it broke' >&2; exit 12");
+    fs::write(source.join("index.html"), "rewritten").expect("a file in the source");
+    lines(&failures, &["\tsite\tit\tretrying\t-\trsync: it broke"]);
+    rsync_that_reads_not_everything(&room);
+    lines(&failures, &["\tsite\tit\tok\t-\t", "rsync: it broke"]);
+
+    // Another file is taken by a reload; one that is no file is refused once, and stops nothing.
+    let (moved, secret) = (room.at("moved"), room.secret("secret", "mine\n"));
+    symlink(&secret, &moved).expect("a link in the room");
+    launch.rewrite(&config(&moved));
+    mirror.reload();
+    mirror.until_logged("moved is a symbolic link");
+    for name in ["one", "two"] {
+        fs::write(source.join(name), name).expect("a file in the source");
+        fs::set_permissions(source.join(name), fs::Permissions::from_mode(0o000)).expect("it was just made");
+        until_set_aside(&mirror, "Permission denied");
+        fs::remove_file(source.join(name)).expect("it was just made");
+        mirror.flush();
+    }
+    assert_eq!(fs::read_to_string(&secret).expect("it is there"), "mine\n");
+    let log = mirror.log();
+    assert_eq!(log.matches("moved is a symbolic link").count(), 1, "{log}");
+    assert!(!log.contains("daemon-wide keys have changed"), "{log}");
+    fs::remove_file(&moved).expect("it is there");
+    fs::write(source.join("three"), "three").expect("a file in the source");
+    fs::set_permissions(source.join("three"), fs::Permissions::from_mode(0o000)).expect("it was just made");
+    lines(&moved, &["\tfailed\tthree\t"]);
+    others_arrive(&source, &target, "better");
 }

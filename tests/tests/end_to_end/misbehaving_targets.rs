@@ -107,3 +107,34 @@ fn a_target_whose_connections_are_in_use() {
     mirror.flush();
     compare::assert_equal(&source, &target);
 }
+
+#[test]
+fn a_target_that_takes_fewer_connections_than_are_configured() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    tree::web_site(&source);
+    let locks = room.at("rsyncd.lock").to_str().expect("plain").to_owned();
+    let server = RsyncDaemon::start(&room, &[Module::new("mirror", &target).set("max connections", "1").set("lock file", &locks)]);
+    let more = "connections = 3\nbandwidth_limit = \"20m\"\n";
+    let mirror = Launch::config(&room, &configuration(&room, &server.url("mirror"), more)).start();
+    mirror.flush();
+    // A large file goes beside the rounds, for three seconds and more. Nobody sees it before it is whole.
+    fs::write(room.at("large"), vec![b'x'; 66 << 20]).expect("a file in the room");
+    fs::rename(room.at("large"), source.join("large")).expect("one file system");
+    mirror.until("the large file is on its way", Duration::from_secs(20), |status| {
+        (status.target("site", "it")["in_flight"].as_u64()? > 0).then_some(())
+    });
+    thread::sleep(Duration::from_millis(300));
+    fs::write(source.join("index.html"), "rewritten").expect("a file in the source");
+    mirror.until_logged("from now on 1 connections at most: @ERROR: max connections (1) reached");
+    mirror.flush();
+    for number in 0..5 {
+        fs::write(source.join("index.html"), format!("rewritten {number}")).expect("a file in the source");
+        mirror.flush();
+    }
+    compare::assert_equal(&source, &target);
+    assert_eq!(mirror.log().matches("connections at most").count(), 1, "{}", mirror.log());
+}

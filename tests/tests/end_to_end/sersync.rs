@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt, fs::symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::Path,
     time::Duration,
 };
@@ -21,6 +24,9 @@ use trigsync_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Beside the file with the password.
+const FAIL_LOG: &str = "rsync_fail_log.sh";
 
 /// The lines of a shipped file that the course has people edit.
 struct Confxml<'a> {
@@ -52,11 +58,13 @@ impl Confxml<'_> {
             <timeout start="true" time="100"/>
             <ssh start="false"/>
         </rsync>
+        <failLog path="{}" timeToExecute="1"/>
     </sersync>
 </head>
 "#,
             source.display(),
-            password_file.display()
+            password_file.display(),
+            password_file.with_file_name(FAIL_LOG).display()
         )
     }
 }
@@ -81,7 +89,7 @@ fn the_courses_lab_runs_on_its_own_file() {
         fs::create_dir_all(source.join(directory)).expect("a directory in the source");
         fs::write(source.join(directory).join("page"), directory).expect("a file in the source");
     }
-    let (_daemon, port) = daemon(&room, &target);
+    let (mut daemon, port) = daemon(&room, &target);
     let password_file = room.secret("rsync.password", "oldboy\n");
     let confxml = Confxml { filter: true, source: &source, port: &port, params: "-artuz", password_file: &password_file };
     let launch = Launch::config(&room, &confxml.text());
@@ -106,6 +114,23 @@ fn the_courses_lab_runs_on_its_own_file() {
     mirror.until("what was left alone has arrived", LIMIT, |_| target.join("deep/x.svn/page").exists().then_some(()));
     mirror.flush();
     compare::assert_equal(&source, &target);
+
+    daemon.kill9();
+    fs::write(source.join("meanwhile"), "meanwhile").expect("a file in the source");
+    let fail_log = room.at(FAIL_LOG);
+    let told = |words: &str| {
+        eventually(&format!("{words} stands in the log of failures"), LIMIT, || {
+            let text = fs::read_to_string(&fail_log).unwrap_or_default();
+            text.lines().any(|line| line.contains(words)).then_some(text)
+        })
+    };
+    told("\tretrying\t-\t");
+    daemon.restart();
+    mirror.flush();
+    let text = told("\tok\t-\t");
+    assert!(text.lines().all(|line| line.starts_with("# ")), "{text}");
+    assert_eq!(fs::metadata(&fail_log).expect("it is there").permissions().mode() & 0o7777, 0o600);
+    compare::assert_equal(&source, &target);
 }
 
 #[test]
@@ -125,6 +150,9 @@ fn what_is_imported_mirrors_the_same() {
     fs::write(&xml, confxml.text()).expect("a file in the room");
     let imported = trigsync(&room, ["import".as_ref(), xml.as_os_str()]);
     assert_eq!(imported.code, 0, "{imported}");
+    for words in ["/rsync_fail_log.sh\" # line 18: failLog@path", "retry_max = \"1m\" # line 18: failLog@timeToExecute"] {
+        assert!(imported.stdout.contains(words), "{words}: {imported}");
+    }
     for words in ["not carried over", "`--max-size=9g` is left out", "different from sersync", "confxml.xml:12:35: "] {
         assert!(imported.stderr.contains(words), "{words}: {imported}");
     }
@@ -169,7 +197,7 @@ fn other_commands_take_the_file_too() {
     }
     assert_refused(&trigsync(&room, ["import".as_ref(), file.as_os_str()]), 2, &["any name:9:46: crontab@schedule: "]);
     fs::write(&file, broken.replace("</sersync>", "")).expect("a file in the room");
-    assert_refused(&with_file("run"), 2, &["any name:19:1: ", "is not XML"]);
+    assert_refused(&with_file("run"), 2, &["any name:20:1: ", "is not XML"]);
 }
 
 /// The file with a plugin that runs.

@@ -280,7 +280,7 @@ impl Auditor {
             drop(loan);
             match compared {
                 // A daemon counts a connection for some time after it has ended.
-                Err(Answer { verdict: Verdict::Full(_), .. }) if tries > 0 => {
+                Err(Answer { verdict: Verdict::Full { .. }, .. }) if tries > 0 => {
                     tries -= 1;
                     sleep(FULL).await;
                 }

@@ -11,6 +11,7 @@ use crate::{
         fanotify::probe,
     },
     config::{Config, Overrides, RawConfig},
+    observe::check_fail_log,
     rsync::{Route, Rsync, check_connections},
 };
 
@@ -24,6 +25,11 @@ pub fn doctor(state_dir: &Path, config: Option<&Path>, flags: &CaptureFlags) -> 
     let mut report = Report { faults: 0 };
     let wanted = config.as_ref().map_or_else(|| flags.wanted(), |config| Wanted::new(&config.daemon, flags.capture_mask.clone()));
     report.capture(&wanted, config.as_ref())?;
+    if let Some(file) = config.as_ref().and_then(|config| config.daemon.fail_log.as_ref()) {
+        let shown = file.display().to_string();
+        let result = check_fail_log(file).map_err(|why| format!("{shown} {why}"));
+        report.line("fail_log", result.as_ref().map(|()| &*shown).map_err(String::as_str));
+    }
     let binary = config.as_ref().map_or(Path::new("rsync"), |config| &config.daemon.rsync);
     match Rsync::probe(binary) {
         Ok(rsync) => {

@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 mod address;
+mod apart;
 mod audit;
 mod error;
 mod filter;
@@ -55,6 +56,8 @@ pub struct DaemonConfig {
     pub unlimited_queue: bool,
     /// The program that hears of changes of state, with its arguments; none where empty.
     pub on_state_change: Vec<String>,
+    /// A file for what fails, one line each, if any.
+    pub fail_log: Option<PathBuf>,
     /// Where metrics are served, if anywhere.
     pub metrics: Option<SocketAddr>,
     /// Bytes that the marks of all targets together may take.
@@ -114,6 +117,8 @@ pub struct SyncConfig {
     pub batch: BatchLimits,
     /// What stops the sync.
     pub guards: Guards,
+    /// No two attempts, of a target or of a path, are further apart, where the built-in intervals are longer.
+    pub retry_max: Option<Duration>,
     /// How the targets are compared in the background; none: not by itself.
     pub audit: Option<AuditConfig>,
     /// When everything is compared on schedule; none: when it has to be.

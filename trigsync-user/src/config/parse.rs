@@ -20,8 +20,19 @@ use super::{
     raw::{At, RawAudit, RawConfig, RawSchedule, RawSync, RawTarget, absolute},
 };
 
-const TOP: &[&str] =
-    &["backend", "btf", "unlimited_queue", "on_state_change", "metrics", "memory", "rsync", "stop_timeout", "control_group", "sync"];
+const TOP: &[&str] = &[
+    "backend",
+    "btf",
+    "unlimited_queue",
+    "on_state_change",
+    "fail_log",
+    "metrics",
+    "memory",
+    "rsync",
+    "stop_timeout",
+    "control_group",
+    "sync",
+];
 const SYNC: &[&str] = &[
     "name",
     "source",
@@ -35,6 +46,7 @@ const SYNC: &[&str] = &[
     "batch",
     "max_delete",
     "max_delete_floor",
+    "retry_max",
     "audit",
     "full_pass",
     "canary",
@@ -84,6 +96,7 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
         btf: top.get("btf", path)?,
         unlimited_queue: top.get("unlimited_queue", boolean)?,
         on_state_change: top.list("on_state_change", string)?,
+        fail_log: top.get("fail_log", path)?,
         metrics: top.get("metrics", address)?,
         memory: top.get("memory", size)?,
         rsync: top.get("rsync", path)?,
@@ -95,7 +108,7 @@ pub(super) fn document(text: &str, file: &Path) -> Result<RawConfig, ConfigError
     if let Some(rsync) = config.rsync.as_mut().filter(|rsync| rsync.value.components().count() > 1) {
         rsync.value = base.join(&rsync.value);
     }
-    config.btf.iter_mut().for_each(|btf| btf.value = base.join(&btf.value));
+    config.btf.iter_mut().chain(&mut config.fail_log).for_each(|file| file.value = base.join(&file.value));
     for sync in &mut config.syncs {
         let files = sync.targets.iter_mut().flat_map(|target| target.password_file.iter_mut().chain(&mut target.identity));
         let secrets = sync.plugins.iter_mut().filter_map(plugin::RawPlugin::secret_file_mut);
@@ -145,6 +158,7 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
         batch_bytes: batch.as_ref().map_or(Ok(None), |batch| batch.get("bytes", size))?,
         max_delete: table.get("max_delete", |value| percentage(&string(value)?))?,
         max_delete_floor: table.get("max_delete_floor", count)?,
+        retry_max: table.get("retry_max", pace)?,
         audit,
         full_pass: inner("full_pass", FULL_PASS)?.map(|inner| schedule(&inner)).transpose()?,
         canary: table.get("canary", pace)?,
@@ -371,7 +385,7 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("`{text}` is no time: {error} ({REMEDY})"))
 }
 
-/// Each beat of a canary starts processes at both ends.
+/// Each beat of a canary starts processes at both ends, and so does each attempt.
 fn pace(value: &DeValue<'_>) -> Result<Duration, String> {
     let pace = duration(value)?;
     if pace >= Duration::from_secs(1) { Ok(pace) } else { Err("is less than a second (write \"1s\" or more, such as \"1m\")".into()) }

@@ -17,7 +17,7 @@ use std::{
 use super::{
     AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Schedule,
     Settle, SyncConfig, TargetAddress, TargetConfig, Times, options,
-    places::{Mounts, Place, Relation, last_name},
+    places::{Mounts, Place, last_name},
     plugin,
     raw::{At, RawAudit, RawSchedule, RawSync, RawTarget, absolute},
 };
@@ -53,6 +53,7 @@ impl RawConfig {
             btf: raw.btf.as_ref().map(|btf| resolver.btf(btf)).transpose()?,
             unlimited_queue: value(&raw.unlimited_queue).unwrap_or(true),
             on_state_change: raw.on_state_change.iter().map(|word| word.value.clone()).collect(),
+            fail_log: value(&raw.fail_log),
             metrics: value(&raw.metrics),
             memory: value(&raw.memory).unwrap_or(MEMORY),
             rsync: value(&raw.rsync).unwrap_or_else(|| "rsync".into()),
@@ -73,11 +74,11 @@ fn value<T: Clone>(at: &Option<At<T>>) -> Option<T> {
     at.as_ref().map(|at| at.value.clone())
 }
 
-struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     file: Option<&'a Path>,
-    mounts: Mounts,
+    pub(super) mounts: Mounts,
     /// The state directory.
-    state: Place,
+    pub(super) state: Place,
 }
 
 impl plugin::Wrong for Resolver<'_> {
@@ -91,7 +92,7 @@ impl plugin::Wrong for Resolver<'_> {
 }
 
 impl Resolver<'_> {
-    fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
+    pub(super) fn error<T>(&self, at: &At<T>, message: impl Into<String>) -> ConfigError {
         at.error(self.file, message)
     }
 
@@ -152,6 +153,7 @@ impl Resolver<'_> {
                 max_delete: value(&raw.max_delete).unwrap_or(0.5),
                 max_delete_floor: value(&raw.max_delete_floor).unwrap_or(if raw.max_delete.is_some() { 0 } else { 1000 }),
             },
+            retry_max: value(&raw.retry_max),
             audit: audit(&raw.audit),
             full_pass: raw.full_pass.as_ref().map(|raw| self.schedule(raw)).transpose()?,
             canary: value(&raw.canary),
@@ -322,97 +324,8 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn place(&self, at: &At<String>, path: &Path) -> Result<Place, ConfigError> {
+    pub(super) fn place(&self, at: &At<String>, path: &Path) -> Result<Place, ConfigError> {
         self.mounts.place(path).map_err(|error| self.error(at, format!("`{}` cannot be used: {error}", path.display())))
-    }
-
-    /// Nothing that is written lies where its own sync reads, or where something else is written. Where it lies in what another sync
-    /// reads, that one is told.
-    fn guard_places(&self, raw: &RawConfig, syncs: &mut [SyncConfig]) -> Result<(), ConfigError> {
-        let state = &self.state;
-        let mut written: Vec<(&At<String>, &TargetAddress, Option<Place>)> = Vec::new();
-        // Of each local target: what its sync reads, and where it writes.
-        let mut chains: Vec<(&At<PathBuf>, Place, &At<String>, Place)> = Vec::new();
-        let mut sources = Vec::with_capacity(syncs.len());
-        for (raw, sync) in raw.syncs.iter().zip(&*syncs) {
-            let Some(source_at) = &raw.source else { continue };
-            let source = self.mounts.place(&sync.source).map_err(|error| self.error(source_at, error.to_string()))?;
-            if matches!(source.relation(state), Some(Relation::Same | Relation::Inside)) {
-                let message =
-                    format!("is in the state directory of --state-dir, `{}`, which never rests (choose another)", state.path.display());
-                return Err(self.error(source_at, message));
-            }
-            for (target, TargetConfig { address, .. }) in raw.targets.iter().zip(&sync.targets) {
-                let at = &target.to;
-                let place = match address {
-                    TargetAddress::Local(path) => Some(self.place(at, path)?),
-                    _ => None,
-                };
-                if let Some(place) = &place {
-                    let other = source_at.mention();
-                    match place.relation(&source) {
-                        Some(Relation::Same) => return Err(self.error(at, format!("is the same directory as {other}"))),
-                        Some(Relation::Inside) => {
-                            return Err(
-                                self.error(at, format!("lies inside {other}: it would be mirrored into itself (choose a place outside)"))
-                            );
-                        }
-                        Some(Relation::Around) => {
-                            return Err(
-                                self.error(at, format!("lies around {other}: the source would be deleted (choose a place outside)"))
-                            );
-                        }
-                        None => {}
-                    }
-                    if place.relation(state).is_some() {
-                        let message = format!("overlaps the state directory of --state-dir, `{}` (choose another)", state.path.display());
-                        return Err(self.error(at, message));
-                    }
-                }
-                for (other, other_address, other_place) in &written {
-                    let relation = match (&place, other_place) {
-                        (Some(place), Some(other)) => place.relation(other),
-                        (None, None) => remote_relation(address, other_address),
-                        _ => None,
-                    };
-                    let other = format!("the target `{}` of {}", other.value, other.mention());
-                    let message = match relation {
-                        Some(Relation::Same) => format!("`{}` is the same place as {other} (leave one out)", at.value),
-                        Some(Relation::Inside) => format!("`{}` lies inside {other}, which would delete it (choose another)", at.value),
-                        Some(Relation::Around) => format!("`{}` lies around {other}, and would delete it (choose another)", at.value),
-                        None => continue,
-                    };
-                    return Err(self.error(at, message));
-                }
-                if let Some(place) = &place {
-                    let back = chains.iter().find(|(_, other_source, _, other_place)| {
-                        place.relation(other_source).is_some() && other_place.relation(&source).is_some()
-                    });
-                    if let Some((other_source, _, other, _)) = back {
-                        let message = format!(
-                            "`{}` is read by {}, whose {} writes to {}: they would undo each other's changes (leave one out)",
-                            at.value,
-                            other_source.mention(),
-                            other.mention(),
-                            source_at.mention()
-                        );
-                        return Err(self.error(at, message));
-                    }
-                    chains.push((source_at, source.clone(), at, place.clone()));
-                }
-                written.push((at, address, place));
-            }
-            sources.push(source);
-        }
-        let into = |source: &Place| written.iter().any(|(.., place)| place.as_ref().is_some_and(|place| place.relation(source).is_some()));
-        let fed: Vec<bool> = sources.iter().map(into).collect();
-        // A plugin may write anywhere, and what it starts descends from the daemon.
-        let runs_programs =
-            syncs.iter().flat_map(|sync| &sync.plugins).any(|plugin| matches!(plugin.action, plugin::PluginAction::Exec { .. }));
-        for (sync, fed) in syncs.iter_mut().zip(fed) {
-            sync.written_here = fed || runs_programs;
-        }
-        Ok(())
     }
 }
 
@@ -426,18 +339,4 @@ fn audit(raw: &RawAudit) -> Option<AuditConfig> {
         window: value(&raw.window),
         checksum: value(&raw.checksum).unwrap_or(default.checksum),
     })
-}
-
-/// As far as the addresses tell: two names of one host are two hosts here.
-fn remote_relation(one: &TargetAddress, other: &TargetAddress) -> Option<Relation> {
-    let ((host, path), (other_host, other_path)) = (one.remote_place()?, other.remote_place()?);
-    if host != other_host {
-        None
-    } else if path == other_path {
-        Some(Relation::Same)
-    } else if path.starts_with(&other_path) {
-        Some(Relation::Inside)
-    } else {
-        other_path.starts_with(&path).then_some(Relation::Around)
-    }
 }

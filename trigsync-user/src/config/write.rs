@@ -19,6 +19,7 @@ pub(super) fn document(raw: &RawConfig, comments: &[String]) -> Result<String, C
         btf,
         unlimited_queue,
         on_state_change,
+        fail_log,
         metrics,
         memory,
         rsync,
@@ -32,6 +33,7 @@ pub(super) fn document(raw: &RawConfig, comments: &[String]) -> Result<String, C
     set_path(top, "btf", btf)?;
     set(top, "unlimited_queue", unlimited_queue, |on| (*on).into());
     set_list(top, "on_state_change", on_state_change);
+    set_path(top, "fail_log", fail_log)?;
     set(top, "metrics", metrics, |address| address.to_string().into());
     set(top, "memory", memory, |bytes| whole(*bytes));
     set_path(top, "rsync", rsync)?;
@@ -61,6 +63,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
         batch_bytes,
         max_delete,
         max_delete_floor,
+        retry_max,
         audit,
         full_pass,
         canary,
@@ -81,6 +84,7 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
     set_inline(&mut table, "batch", batch.map(|(key, at)| (key, at.as_ref().map(|at| whole(at.value)))));
     set(&mut table, "max_delete", max_delete, |share| format!("{}%", share * 100.0).into());
     set(&mut table, "max_delete_floor", max_delete_floor, |count| whole(*count));
+    set(&mut table, "retry_max", retry_max, duration);
     set(&mut table, "audit", on, |on| (*on).into());
     let audit = [
         ("every", every.as_ref().map(|at| duration(&at.value))),

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     journal::Batch,
-    observe::{LaneState, Sent},
+    model::RelPath,
+    observe::{LaneState, Sent, What},
     plan::Item,
 };
 
@@ -44,14 +45,20 @@ impl Lane {
             let mut set = self.shared.set();
             for Item { mark: taken, .. } in &outcome.settled {
                 set.settled(taken);
+                let was_aside = self.aside.holds(&taken.mark.path);
                 if let Some(waits) = self.aside.arrived(&taken.mark, ended) {
                     set.kept_outside(waits);
+                } else if was_aside {
+                    self.note(What::Arrived, Some(&taken.mark.path), "it was set aside");
                 }
             }
             outcome.failed.iter().for_each(|(taken, _)| set.kept_outside(taken));
             set.put_back(outcome.again);
         }
         for (taken, reason) in outcome.failed {
+            if !self.aside.holds(&taken.mark.path) {
+                self.note(What::Failed, Some(&taken.mark.path), &reason);
+            }
             self.aside.add(taken, reason, ended);
         }
         if !outcome.settled.is_empty()
@@ -72,6 +79,7 @@ impl Lane {
             None => {
                 if let Some((_, reason)) = self.trouble.take() {
                     tracing::info!("{}: goes on again after: {reason}", self.context.target.name);
+                    self.note(What::Ok, None, &format!("it goes on again after: {reason}"));
                 }
                 (self.intervals, self.retry_at) = (None, None);
             }
@@ -87,30 +95,38 @@ impl Lane {
     /// Waits before the next attempt, or has the sync stopped.
     pub(super) fn suffer(&mut self, trouble: Trouble, ended: Instant) {
         self.put_back_what_waits();
+        if let Trouble::Full { reason, limit } = &trouble {
+            self.learn(*limit, reason, ended);
+        }
         let (state, reason, first, longest) = match trouble {
             Trouble::Stopped => return,
             Trouble::RootGone(reason) => return self.context.sync.stop_without_root(&reason),
             Trouble::Guard(reason) => return self.context.sync.stop(&reason),
-            Trouble::Full(reason) if !self.running.is_empty() => {
-                // It took as many as still run. What waits goes on when one of them has ended.
-                self.connections = self.running.len();
-                return tracing::info!("{}: from now on {} connections at most: {reason}", self.context.target.name, self.connections);
-            }
-            Trouble::Full(reason) => (LaneState::Retrying, reason, 1000, 15_000),
+            // What waits goes on when one of them has ended.
+            Trouble::Full { .. } if !self.running.is_empty() => return,
+            Trouble::Full { reason, limit: _ } => (LaneState::Retrying, reason, 1000, 15_000),
             Trouble::Retry(reason) => (LaneState::Retrying, reason, 500, 60_000),
             Trouble::NoSpace(reason) => (LaneState::Retrying, reason, 5000, 300_000),
             Trouble::Hold(reason) => (LaneState::Held, reason, 15_000, 600_000),
         };
         if self.trouble.as_ref().is_none_or(|(was, _)| *was != state) {
             tracing::warn!("{}: {reason}", self.context.target.name);
+            self.note(if state == LaneState::Held { What::Held } else { What::Retrying }, None, &reason);
             self.intervals = None;
         }
+        let retry_max = self.context.sync.config.retry_max.unwrap_or(Duration::MAX);
+        let [first, longest] = [first, longest].map(|interval| Duration::from_millis(interval).min(retry_max));
         let intervals = self.intervals.get_or_insert_with(|| {
-            let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
             ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).without_max_times().with_jitter().build()
         });
-        self.retry_at = Some(ended + intervals.next().unwrap_or(Duration::from_millis(longest)));
+        // What jitter adds is bounded too.
+        self.retry_at = Some(ended + intervals.next().unwrap_or(longest).min(retry_max));
         self.trouble = Some((state, reason));
+    }
+
+    /// Tells of the target, or of one of its paths.
+    pub(super) fn note(&self, what: What, path: Option<&RelPath>, reason: &str) {
+        self.context.sync.note(Some(&self.context.target.name), what, path, reason);
     }
 }
 

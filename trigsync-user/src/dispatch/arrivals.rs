@@ -141,14 +141,14 @@ mod tests {
             shared.takes(&batch);
         }
         assert_eq!(shared.oldest_on_its_way(), Some(made), "it is in no set, and has not arrived");
-        shared.turned(None, &Aside::default());
+        shared.turned(None, &Aside::new(None));
         assert_eq!(shared.oldest_on_its_way(), None);
     }
 
     #[test]
     fn what_failed_alone_is_told_apart() {
         let shared = LaneShared::new(Settle::default(), "t".into(), "/t".into(), []);
-        let mut aside = Aside::default();
+        let mut aside = Aside::new(None);
         for text in ["a/b", "z"] {
             aside.add(Taken::new(mark(text), now()), "it failed".to_owned(), Instant::now());
         }

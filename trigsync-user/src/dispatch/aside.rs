@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// The paths that one target does not take.
-#[derive(Default)]
 pub(super) struct Aside {
+    longest: Duration,
     paths: BTreeMap<RelPathBuf, Failing>,
     /// Raised whenever a path comes or goes.
     revision: u64,
@@ -29,13 +29,24 @@ struct Failing {
 }
 
 impl Aside {
+    /// None. They will be tried again at intervals of at most `retry_max`.
+    pub fn new(retry_max: Option<Duration>) -> Self {
+        Self { longest: retry_max.map_or(LONGEST, |most| most.min(LONGEST)), paths: BTreeMap::new(), revision: 0 }
+    }
+
+    /// Whether a path is one of them, waiting or being tried again.
+    pub fn holds(&self, path: &RelPath) -> bool {
+        self.paths.contains_key(path)
+    }
+
     /// Sets a path aside, or says that it has failed once more.
     pub fn add(&mut self, taken: Taken, reason: String, now: Instant) {
+        let longest = self.longest;
         let failing = self.paths.entry(taken.mark.path.clone()).or_insert_with(|| {
             self.revision += 1;
-            Failing { intervals: intervals(), next: now, reason: String::new(), waiting: None }
+            Failing { intervals: intervals(longest), next: now, reason: String::new(), waiting: None }
         });
-        failing.next = now + failing.intervals.next().unwrap_or(LONGEST);
+        failing.next = now + failing.intervals.next().unwrap_or(longest);
         failing.reason = reason;
         failing.waiting = Some(match failing.waiting.take() {
             Some(waiting) => both(waiting, taken),
@@ -108,11 +119,12 @@ fn both(one: Taken, other: Taken) -> Taken {
     Taken { mark: Mark { scope, ops, ..one.mark }, since: one.since.min(other.since), until: one.until.max(other.until) }
 }
 
+const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Without jitter: what failed together is tried again together, by one rsync.
-fn intervals() -> ExponentialBackoff {
-    ExponentialBuilder::new().with_min_delay(Duration::from_secs(1)).with_max_delay(LONGEST).without_max_times().build()
+fn intervals(longest: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(FIRST.min(longest)).with_max_delay(longest).without_max_times().build()
 }
 
 #[cfg(test)]
@@ -126,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_arrived_of_a_path_does_not_settle_what_is_in_it() {
-        let (mut aside, now) = (Aside::default(), Instant::now());
+        let (mut aside, now) = (Aside::new(None), Instant::now());
         let tree = taken(Scope::Tree, Ops::MOVED_FROM | Ops::RESCAN, 1);
         aside.add(tree.clone(), "it failed".to_owned(), now);
         aside.arrived(&taken(Scope::Entry, Ops::CREATE, 2).mark, now);
@@ -137,9 +149,25 @@ mod tests {
 
     #[test]
     fn what_fails_again_in_another_way_keeps_what_failed_before() {
-        let (mut aside, now) = (Aside::default(), Instant::now());
+        let (mut aside, now) = (Aside::new(None), Instant::now());
         aside.add(taken(Scope::Tree, Ops::MOVED_FROM, 1), "it failed".to_owned(), now);
         aside.add(taken(Scope::Entry, Ops::CREATE, 2), "it failed".to_owned(), now);
         assert_eq!(aside.due(None), [Taken { until: 2, ..taken(Scope::Tree, Ops::MOVED_FROM | Ops::CREATE, 1) }]);
+    }
+    #[test]
+    fn no_two_attempts_are_further_apart_than_the_longest_interval() {
+        let pauses = |retry_max: Option<u64>| {
+            let (mut aside, now) = (Aside::new(retry_max.map(Duration::from_secs)), Instant::now());
+            let mut pause = || {
+                aside.add(taken(Scope::Entry, Ops::CREATE, 1), "it failed".to_owned(), now);
+                let next = aside.next().expect("it waits");
+                aside.due(None);
+                (next - now).as_secs()
+            };
+            (0..12).map(|_| pause()).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(None), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+        assert_eq!(pauses(Some(10)), [1, 2, 4, 8, 10, 10, 10, 10, 10, 10, 10, 10]);
+        assert_eq!(pauses(Some(3600)), pauses(None), "it makes none longer");
     }
 }

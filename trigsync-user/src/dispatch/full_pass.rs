@@ -37,7 +37,7 @@ pub async fn full_pass(sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsyn
         stats.add(&sent);
         match trouble {
             Some(Trouble::Guard(reason) | Trouble::RootGone(reason)) => return FullPass::Guarded(reason),
-            Some(Trouble::Full(text) | Trouble::Retry(text) | Trouble::NoSpace(text) | Trouble::Hold(text)) => {
+            Some(Trouble::Full { reason: text, .. } | Trouble::Retry(text) | Trouble::NoSpace(text) | Trouble::Hold(text)) => {
                 return FullPass::Failed(text);
             }
             Some(Trouble::Stopped) => return FullPass::Failed("stopped".into()),

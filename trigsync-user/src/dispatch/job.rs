@@ -73,7 +73,12 @@ pub(super) struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// All of the target's connections are taken.
-    Full(String),
+    Full {
+        /// In one line.
+        reason: String,
+        /// How many there are, as far as it says so.
+        limit: Option<u32>,
+    },
     /// It may pass.
     Retry(String),
     /// No space at the receiver.
@@ -91,7 +96,7 @@ pub(super) enum Trouble {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Full(reason) | Self::Retry(reason) | Self::NoSpace(reason) | Self::Hold(reason) => reason,
+            Self::Full { reason, .. } | Self::Retry(reason) | Self::NoSpace(reason) | Self::Hold(reason) => reason,
             Self::RootGone(reason) | Self::Guard(reason) => reason,
             Self::Stopped => "the daemon was stopped",
         })
@@ -105,7 +110,7 @@ impl Trouble {
             Verdict::Done | Verdict::Vanished(_) | Verdict::Partial { .. } => None,
             Verdict::MissingArgsRefused(text) | Verdict::Hold(text) => Some(Self::Hold(text)),
             Verdict::Withheld(due) => Some(Self::Hold(format!("rsync withheld {due} deletions that it was told to make"))),
-            Verdict::Full(text) => Some(Self::Full(text)),
+            Verdict::Full { reason, limit } => Some(Self::Full { reason, limit }),
             Verdict::Retry(text) => Some(Self::Retry(text)),
             Verdict::NoSpace(text) => Some(Self::NoSpace(text)),
             Verdict::Stopped => Some(Self::Stopped),
@@ -250,7 +255,7 @@ impl JobContext {
         loop {
             let answer = self.process(run, work, deletions, outcome).await;
             match (&answer.verdict, pauses.next()) {
-                (Verdict::Full(_), Some(pause)) if !self.stop.is_cancelled() => tokio::time::sleep(pause).await,
+                (Verdict::Full { .. }, Some(pause)) if !self.stop.is_cancelled() => tokio::time::sleep(pause).await,
                 _ => return answer,
             }
         }

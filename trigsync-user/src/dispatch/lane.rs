@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     aside::Aside,
+    connections::Connections,
     cut::Cut,
     job::{JobContext, Outcome, Trouble, ask, carry_out},
     now,
@@ -29,7 +30,7 @@ use crate::{
     config::TargetConfig,
     lock::lock,
     model::{Mark, Ops, RelPathBuf, Scope, Stamp},
-    observe::{Doing, HELD_BY_OPERATOR, LaneState},
+    observe::{Doing, HELD_BY_OPERATOR, LaneState, What},
     plan::{Plan, PlannedRun, RootError, open_same_root, plan},
     rsync::Rsync,
 };
@@ -63,8 +64,7 @@ pub struct Lane {
     releases: u64,
     asked_at: Instant,
     last_id: u64,
-    /// How many rsync processes may run: what is configured, or what a full target has taught.
-    pub(super) connections: usize,
+    pub(super) connections: Connections,
 }
 
 /// A job that runs.
@@ -72,7 +72,7 @@ pub(super) struct Running {
     id: u64,
     marks: usize,
     oldest: Option<Stamp>,
-    full_pass: bool,
+    pub(super) full_pass: bool,
     begun: SystemTime,
     /// For what runs beside the rounds.
     reach: Option<Reach>,
@@ -98,9 +98,10 @@ enum Done {
 impl Lane {
     /// A lane that has not started.
     pub fn new(shared: Arc<LaneShared>, sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsync, cut: Cut) -> Self {
-        let connections = target.connections.get() as usize;
+        let connections = Connections::new(target.connections.get() as usize);
         let gate = sync.subscribe();
         let releases = gate.borrow().releases;
+        let aside = Aside::new(sync.config.retry_max);
         let context = JobContext::new(sync, target, rsync);
         Self {
             shared,
@@ -111,7 +112,7 @@ impl Lane {
             running: Vec::new(),
             round: VecDeque::new(),
             bulk: VecDeque::new(),
-            aside: Aside::default(),
+            aside,
             trouble: None,
             intervals: None,
             retry_at: None,
@@ -129,6 +130,7 @@ impl Lane {
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         while !stop.is_cancelled() {
             self.shared.beats();
+            self.try_one_more();
             self.lend_first();
             self.start_what_can_start();
             self.lend();
@@ -161,16 +163,14 @@ impl Lane {
                 () = &mut deadline, if !killer.is_cancelled() => killer.cancel(),
             }
         }
+        if let Some((_, reason)) = &self.trouble {
+            self.note(What::Ended, None, &format!("the lane ended while: {reason}"));
+        }
         let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark);
         let back = waiting.chain(self.aside.due(None)).collect();
         self.shared.set().put_back(back);
         self.answer_flushes();
         self.tell();
-    }
-
-    /// Connections that are the lane's own at present.
-    pub(super) fn not_lent(&self) -> usize {
-        self.connections.saturating_sub(self.shared.loans().lent())
     }
 
     pub(super) fn round_is_over(&self) -> bool {
@@ -211,16 +211,6 @@ impl Lane {
         let id = self.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), reach: None });
         let context = self.context.clone();
         self.jobs.spawn(async move { Ended { id, done: Done::Asked(ask(&context).await) } });
-    }
-
-    /// One connection is kept for the rounds, where there is more than one. But a full pass may take hours: a subtree that came up since
-    /// does not wait for it, though the rounds then wait for the subtree.
-    fn next_bulk(&mut self) -> Option<PlannedRun> {
-        let connections = self.not_lent();
-        let one_is_kept = self.running.len() < connections.min(self.connections.saturating_sub(1).max(1));
-        let beside_a_full_pass = self.running.len() < connections && self.running.iter().all(|job| job.full_pass);
-        let next = self.bulk.iter().position(|run| one_is_kept || (beside_a_full_pass && !run.is_full_pass()))?;
-        self.bulk.remove(next)
     }
 
     fn start_round(&mut self) {
@@ -323,7 +313,7 @@ impl Lane {
             }
             set.put_back(plan.postponed);
         }
-        let spare = self.connections.saturating_sub(self.running.len() + 1).max(1);
+        let spare = self.connections.bound().saturating_sub(self.running.len() + 1).max(1);
         self.round = plan.entries.into_iter().flat_map(|run| run.split(spare, LEAST_PART)).collect();
         for run in plan.bulk {
             // What waits folds.
@@ -426,11 +416,11 @@ impl Lane {
         if let Some(until) = self.shared.lingering().until() {
             return Some(until);
         }
-        if !self.round_is_over() || self.running.len() + self.shared.loans().recalled() >= self.connections {
-            return None;
+        if !self.round_is_over() || self.running.len() + self.shared.loans().recalled() >= self.connections.bound() {
+            return self.connections.more_at();
         }
         let due = self.shared.set().due().map(stamp_to_instant);
-        due.into_iter().chain(self.aside.next()).min()
+        due.into_iter().chain(self.aside.next()).chain(self.connections.more_at()).min()
     }
 }
 

@@ -3,21 +3,31 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{Overrides, RawConfig};
+use crate::{
+    config::{Overrides, RawConfig, SyncConfig},
+    observe::FailLog,
+    plan::Item,
+};
 
 /// A lane to an empty directory, with a file in its source that is marked.
 fn lane(room: &Path) -> Lane {
+    lane_of(room, |_| {}, FailLog::default())
+}
+
+/// The same, of a sync that is configured otherwise.
+fn lane_of(room: &Path, configure: impl FnOnce(&mut SyncConfig), fail_log: FailLog) -> Lane {
     let [source, target] = ["source", "target"].map(|name| room.join(name));
     for directory in [&source, &target] {
         std::fs::create_dir(directory).unwrap();
     }
     std::fs::write(source.join("file"), "it").unwrap();
     let raw = RawConfig::from_flags(&source, &[target.display().to_string()]).unwrap();
-    let sync = raw.resolve(&Overrides::default(), &room.join("state")).unwrap().syncs.remove(0);
+    let mut sync = raw.resolve(&Overrides::default(), &room.join("state")).unwrap().syncs.remove(0);
+    configure(&mut sync);
     let target = sync.targets[0].clone();
     let shared = Arc::new(LaneShared::new(sync.settle, "it".to_owned(), "it".to_owned(), []));
     shared.mark(&RelPathBuf::new(b"file".to_vec()).unwrap(), Scope::Entry, Ops::WRITE);
-    let context = SyncContext::new(Arc::new(sync), crate::plan::open_root(&source).unwrap().1);
+    let context = SyncContext::new(Arc::new(sync), crate::plan::open_root(&source).unwrap().1).telling(fail_log);
     Lane::new(shared, Arc::new(context), target, Rsync::probe(Path::new("rsync")).unwrap(), Cut::default())
 }
 
@@ -52,4 +62,90 @@ fn a_plan_that_comes_while_servers_linger_does_not_keep_the_target_from_being_as
         assert_eq!(lane.oldest(lane.oldest_out()), None, "all has arrived");
         assert_eq!(std::fs::read(room.path().join("target/file")).unwrap(), b"it");
     });
+}
+
+#[test]
+fn no_two_attempts_are_further_apart_than_retry_max() {
+    let room = tempfile::tempdir().unwrap();
+    let longest = Duration::from_secs(20);
+    let mut lane = lane_of(room.path(), |sync| sync.retry_max = Some(longest), FailLog::default());
+    let now = Instant::now();
+    let mut pauses = |trouble: fn(String) -> Trouble| -> Vec<Duration> {
+        let mut pause = || {
+            lane.suffer(trouble("so".to_owned()), now);
+            lane.retry_at.unwrap() - now
+        };
+        (0..10).map(|_| pause()).collect()
+    };
+    let retried = pauses(Trouble::Retry);
+    assert!(retried[0] <= Duration::from_secs(1) && retried[9] == longest, "{retried:?}");
+    let held = pauses(Trouble::Hold);
+    assert!(held[0] >= Duration::from_secs(15) && held.iter().all(|pause| *pause <= longest), "{held:?}");
+}
+
+#[test]
+fn failures_are_told_once_and_so_is_their_end() {
+    let room = tempfile::tempdir().unwrap();
+    let (log, file) = (FailLog::default(), room.path().join("failures"));
+    log.write_to(Some(&file));
+    let mut lane = lane_of(room.path(), |_| {}, log.clone());
+    let end = |lane: &mut Lane, outcome| lane.take_outcome(outcome, SystemTime::now());
+    let taken = Taken::new(Mark { path: RelPathBuf::new(b"a\nb".to_vec()).unwrap(), scope: Scope::Entry, ops: Ops::WRITE }, 1);
+    for _ in 0..2 {
+        end(&mut lane, Outcome { failed: vec![(taken.clone(), "it cannot be read".to_owned())], ..Outcome::default() });
+        lane.aside.due(None);
+    }
+    for trouble in [Trouble::Retry("it broke".to_owned()), Trouble::Retry("it broke".to_owned()), Trouble::Hold("no".to_owned())] {
+        end(&mut lane, Outcome { trouble: Some(trouble), ..Outcome::default() });
+    }
+    for _ in 0..2 {
+        let item = Item { listed: taken.mark.path.clone(), mark: taken.clone(), missing: false, directory: false };
+        end(&mut lane, Outcome { settled: vec![item], ..Outcome::default() });
+    }
+    lane.context.sync.stop("it is empty");
+    lane.context.sync.release(lane.context.sync.gate().root);
+    log.finish(Duration::from_secs(10));
+    let text = std::fs::read_to_string(file).unwrap();
+    let target = &lane.context.target.name;
+    let told: Vec<_> = text.lines().map(|line| line.split('\t').skip(1).collect::<Vec<_>>().join("|").replace(target, "T")).collect();
+    let expected = [
+        "source|T|failed|a\\nb|it cannot be read",
+        "source|T|retrying|-|it broke",
+        "source|T|held|-|no",
+        "source|T|arrived|a\\nb|it was set aside",
+        "source|T|ok|-|it goes on again after: no",
+        "source|-|stopped|-|it is empty",
+        "source|-|ok|-|it is released after: it is empty",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_target_that_is_full_teaches_how_many_may_run() {
+    let room = tempfile::tempdir().unwrap();
+    let configure = |sync: &mut SyncConfig| sync.targets[0].connections = std::num::NonZeroU32::new(4).unwrap();
+    let mut lane = lane_of(room.path(), configure, FailLog::default());
+    let full = |limit| Trouble::Full { reason: format!("@ERROR: max connections ({limit:?}) reached"), limit };
+    let run = |lane: &mut Lane| {
+        lane.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), reach: None });
+    };
+    let now = Instant::now();
+    (0..3).for_each(|_| run(&mut lane));
+    lane.suffer(full(Some(8)), now);
+    assert!(lane.trouble.is_none() && lane.retry_at.is_none(), "what runs goes on, and is no trouble");
+    assert_eq!((lane.connections.bound(), lane.not_lent()), (3, 3), "others have them");
+    lane.start_what_can_start();
+    assert_eq!(lane.running.len(), 3, "nothing is started beside them");
+    assert_eq!(lane.wake_at(), lane.connections.more_at(), "one more is tried without anything else happening");
+    assert!(lane.wake_at().is_some_and(|at| at > now));
+
+    lane.suffer(full(Some(2)), now);
+    assert_eq!(lane.connections.bound(), 2, "it takes no more, however many of ours may still seem to run");
+    assert_eq!(lane.connections.more_at(), None, "and never will");
+
+    lane.running.clear();
+    lane.suffer(full(Some(2)), now);
+    assert!(matches!(&lane.trouble, Some((LaneState::Retrying, _))) && lane.retry_at.is_some(), "nothing of ours runs");
+    assert_eq!(lane.connections.bound(), 1, "others have both");
+    assert!(lane.connections.more_at().is_some());
 }

@@ -12,6 +12,7 @@ mod account;
 mod arrivals;
 mod aside;
 mod audited;
+mod connections;
 mod cut;
 mod full_pass;
 mod guard;

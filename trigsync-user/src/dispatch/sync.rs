@@ -6,6 +6,8 @@ use tokio::sync::watch;
 
 use crate::{
     config::SyncConfig,
+    model::RelPath,
+    observe::{FailLog, Failure, What},
     plan::{RootIdentity, open_same_root},
 };
 
@@ -15,6 +17,7 @@ pub struct SyncContext {
     /// What the operator asked for.
     pub config: Arc<SyncConfig>,
     gate: watch::Sender<GateState>,
+    fail_log: FailLog,
 }
 
 /// Whether a sync may work.
@@ -33,7 +36,18 @@ pub struct GateState {
 impl SyncContext {
     /// A sync that may work.
     pub fn new(config: Arc<SyncConfig>, root: RootIdentity) -> Self {
-        Self { config, gate: watch::Sender::new(GateState { root, stopped: None, root_lost: false, releases: 0 }) }
+        let gate = watch::Sender::new(GateState { root, stopped: None, root_lost: false, releases: 0 });
+        Self { config, gate, fail_log: FailLog::default() }
+    }
+
+    /// One that tells there of what fails.
+    pub fn telling(self, fail_log: FailLog) -> Self {
+        Self { fail_log, ..self }
+    }
+
+    /// Tells of what one of its targets has come to, or, where none is named, it itself.
+    pub(super) fn note(&self, target: Option<&str>, what: What, path: Option<&RelPath>, reason: &str) {
+        self.fail_log.note(&Failure { sync: &self.config.name, target, what, path, reason });
     }
 
     /// A guard objects.
@@ -53,6 +67,7 @@ impl SyncContext {
             let first = state.stopped.is_none();
             if first {
                 tracing::error!("sync {} is stopped, nothing is sent or deleted: {reason}", self.config.name);
+                self.note(None, What::Stopped, None, reason);
                 state.stopped = Some(reason.to_owned());
             }
             state.root_lost |= root_lost;
@@ -63,7 +78,12 @@ impl SyncContext {
     /// Lets the sync go on, with the root as it is armed now.
     pub fn release(&self, root: RootIdentity) {
         tracing::info!("sync {} is released", self.config.name);
-        self.gate.send_modify(|state| *state = GateState { root, stopped: None, root_lost: false, releases: state.releases + 1 });
+        self.gate.send_modify(|state| {
+            if let Some(reason) = &state.stopped {
+                self.note(None, What::Ok, None, &format!("it is released after: {reason}"));
+            }
+            *state = GateState { root, stopped: None, root_lost: false, releases: state.releases + 1 };
+        });
     }
 
     /// Whether it may work now.

@@ -48,7 +48,7 @@ impl Answer {
             Verdict::Stopped => "it was stopped",
             Verdict::Partial { reason, .. } => reason,
             Verdict::MissingArgsRefused(text)
-            | Verdict::Full(text)
+            | Verdict::Full { reason: text, .. }
             | Verdict::Retry(text)
             | Verdict::NoSpace(text)
             | Verdict::Hold(text) => text,
@@ -88,7 +88,12 @@ pub enum Verdict {
     /// The receiver cannot do `--delete-missing-args` (rsync#910): delete by another way.
     MissingArgsRefused(String),
     /// All of the target's connections are taken.
-    Full(String),
+    Full {
+        /// One line for people.
+        reason: String,
+        /// How many connections the target takes at once, as far as it says so.
+        limit: Option<u32>,
+    },
     /// It may pass: the network, a time-out, a killed peer.
     Retry(String),
     /// No space at the receiver: try again slowly.

@@ -194,7 +194,7 @@ fn reason_of(verdict: Verdict) -> String {
     match verdict {
         Verdict::Partial { reason, .. }
         | Verdict::MissingArgsRefused(reason)
-        | Verdict::Full(reason)
+        | Verdict::Full { reason, .. }
         | Verdict::Retry(reason)
         | Verdict::NoSpace(reason)
         | Verdict::Hold(reason) => reason,

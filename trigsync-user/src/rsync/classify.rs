@@ -200,11 +200,11 @@ impl<'a> Findings<'a> {
         if let Some((rule, line)) = reasons::rule(code, lines) {
             let remedy = rule.remedy.replace("HOST", &self.host);
             let reason = if remedy.is_empty() { line.to_owned() } else { format!("{line}: {remedy}") };
-            return rule.kind.verdict(reason);
+            return rule.kind.verdict(reason, line);
         }
         let (kind, remedy) = reasons::by_code(code);
         let reason = self.reason(&remedy.replace("HOST", &self.host));
-        kind.verdict(if self.errors == 0 { format!("{reason} (rsync ended with code {code})") } else { reason })
+        kind.verdict(if self.errors == 0 { format!("{reason} (rsync ended with code {code})") } else { reason }, "")
     }
 
     fn partial(mut self) -> Verdict {
@@ -232,11 +232,12 @@ impl<'a> Findings<'a> {
 }
 
 impl Kind {
-    fn verdict(self, reason: String) -> Verdict {
+    /// `line` is what rsync said, as far as one line told.
+    fn verdict(self, reason: String, line: &str) -> Verdict {
         match self {
             Self::Hold => Verdict::Hold(reason),
             Self::Retry => Verdict::Retry(reason),
-            Self::Full => Verdict::Full(reason),
+            Self::Full => Verdict::Full { reason, limit: reasons::max_connections(line) },
             Self::MissingArgsRefused => Verdict::MissingArgsRefused(reason),
         }
     }

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Check;
+use super::{Check, reasons::max_connections};
 use crate::config::{RSYNC_PORT, TargetAddress, TargetConfig};
 
 /// Any rsync since 3.0 speaks it, and nothing is negotiated with what follows.
@@ -83,8 +83,7 @@ async fn line_of(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
 /// None for a line of the message of the day.
 fn understand(line: &str) -> Option<Said> {
     if let Some(error) = line.strip_prefix("@ERROR: ") {
-        let most = error.strip_prefix("max connections (").and_then(|rest| rest.split(')').next()?.parse().ok());
-        return Some(most.map_or_else(|| Said::Other(error.to_owned()), Said::Full));
+        return Some(max_connections(error).map_or_else(|| Said::Other(error.to_owned()), Said::Full));
     }
     (line == "@RSYNCD: OK" || line.starts_with("@RSYNCD: AUTHREQD ")).then_some(Said::Yes)
 }

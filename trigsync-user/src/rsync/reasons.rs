@@ -113,6 +113,12 @@ pub(super) fn rule<'a, I: Iterator<Item = (&'a str, bool)>>(code: i32, lines: im
     })
 }
 
+/// The number in `max connections (2) reached -- try again later`. A module that is switched off has a negative one, which is none.
+pub(super) fn max_connections(line: &str) -> Option<u32> {
+    let (_, rest) = line.split_once("max connections (")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
 /// What a code means where no text tells more.
 pub(super) fn by_code(code: i32) -> (Kind, &'static str) {
     match code {
@@ -164,4 +170,18 @@ pub(super) fn is_statistic(name: &[u8]) -> bool {
         b"File list transfer time",
     ];
     NAMES.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_a_module() {
+        let cases = [("12", Some(12)), ("1", Some(1)), ("-1", None), ("a few", None), ("99999999999", None)];
+        for (number, limit) in cases {
+            assert_eq!(max_connections(&format!("@ERROR: max connections ({number}) reached -- try again later")), limit);
+        }
+        assert_eq!(max_connections("max connections (1"), None);
+    }
 }

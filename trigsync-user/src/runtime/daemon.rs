@@ -34,7 +34,7 @@ use crate::{
     dispatch::{Cut, LaneShared, SyncContext},
     journal::{Journal, LaneKey, Left},
     model::RootId,
-    observe::SyncState,
+    observe::{FailLog, SyncState},
     plan::open_root,
     plugin::Plugins,
     rsync::Rsync,
@@ -58,6 +58,7 @@ pub struct Daemon {
     table: Table,
     tools: Tools,
     pub(super) journal: Journal,
+    fail_log: FailLog,
     calls: mpsc::Receiver<Call>,
     hangup: Signal,
     terminate: Signal,
@@ -67,6 +68,9 @@ pub struct Daemon {
 
 /// How often states are compared for `on_state_change`.
 const LOOKS: Duration = Duration::from_secs(1);
+
+/// The end waits for so long for the file of failures, which may lie on a disk that hangs.
+const FAIL_LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What wakes the daemon.
 enum Wake {
@@ -123,6 +127,7 @@ impl Daemon {
             table,
             tools,
             journal,
+            fail_log: FailLog::default(),
             calls,
             hangup: hangup.map_err(io("cannot handle SIGHUP"))?,
             terminate: terminate.map_err(io("cannot handle SIGTERM"))?,
@@ -131,6 +136,7 @@ impl Daemon {
             options,
             state_dir,
         };
+        daemon.fail_log.write_to(daemon.config.daemon.fail_log.as_deref());
         if let Some(address) = daemon.config.daemon.metrics {
             metrics::serve(address, call.clone()).await.map_err(io(&format!("cannot serve metrics at {address}")))?;
         }
@@ -169,7 +175,7 @@ impl Daemon {
         self.last_root += 1;
         let id = RootId(self.last_root);
         let (_, identity) = open_root(&config.source)?;
-        let context = Arc::new(SyncContext::new(Arc::new(config), identity));
+        let context = Arc::new(SyncContext::new(Arc::new(config), identity).telling(self.fail_log.clone()));
         let config = &context.config;
         let share = |target: &TargetConfig| RunningLane::share(config, target, left);
         let shared: Vec<_> = config.targets.iter().map(|target| kept.remove(&target.name).unwrap_or_else(|| share(target))).collect();
@@ -268,8 +274,12 @@ impl Daemon {
         join_all(self.syncs.into_iter().map(|sync| sync.stop(until))).await;
         self.capture.halt().await;
         // What was read from the kernel is in the sets, and what was not is still there, or is found since when capture ended.
-        let journal = self.journal;
-        match tokio::task::spawn_blocking(move || journal.finish()).await.expect("writing does not panic") {
+        let (journal, fail_log) = (self.journal, self.fail_log);
+        let finish = move || {
+            fail_log.finish(FAIL_LOG_PATIENCE);
+            journal.finish()
+        };
+        match tokio::task::spawn_blocking(finish).await.expect("writing does not panic") {
             Ok(()) if self.details.outlives_us => tracing::info!(
                 "stopped; capture goes on in the kernel for the next start (`trigsync uninstall-capture --state-dir {}` ends it)",
                 self.state_dir.path().display()
@@ -285,6 +295,8 @@ impl Daemon {
             Ok(read) => read,
             Err(error) => return tracing::error!("the configuration was not reloaded: {error}"),
         };
+        self.fail_log.write_to(config.daemon.fail_log.as_deref());
+        self.config.daemon.fail_log = config.daemon.fail_log.clone();
         if config.daemon != self.config.daemon {
             tracing::warn!("daemon-wide keys have changed; they take effect at the next start");
         }

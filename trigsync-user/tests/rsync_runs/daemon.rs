@@ -114,7 +114,7 @@ async fn a_daemon_without_a_free_connection_is_full() {
         lab.entries(&quick, &["big"]).await
     });
     assert_eq!(first.verdict, Verdict::Done);
-    assert!(matches!(&second.verdict, Verdict::Full(reason) if reason.contains("max connections")), "{second:?}");
+    assert!(matches!(&second.verdict, Verdict::Full { reason, limit: Some(1) } if reason.contains("max connections")), "{second:?}");
 }
 
 #[tokio::test]

@@ -145,8 +145,14 @@ pub fn variants() -> Vec<(&'static str, Vec<u8>)> {
             ("<debug start=\"false\"", "<debug start=\"true\""),
             ("xfs=\"false\"", "xfs=\"true\""),
             ("/tmp/rsync_fail", "/var/log/rsync_fail"),
+            ("timeToExecute=\"60\"", "timeToExecute=\"5\""),
         ]),
     );
+    const FAIL_LOG: &str = "/tmp/rsync_fail_log.sh";
+    add("a fail log that is relative", edited(&[(FAIL_LOG, "fail_log.sh")]));
+    add("no fail log", edited(&[(FAIL_LOG, "")]));
+    add("a fail log in what is mirrored", edited(&[(FAIL_LOG, "$DIR/www/fail_log.sh")]));
+    add("a fail log that is never run", edited(&[("timeToExecute=\"60\"", "timeToExecute=\"0\"")]));
     for name in ["command", "refreshCDN", "http", "socket"] {
         add(name, plugin(name));
     }

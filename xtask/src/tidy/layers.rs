@@ -8,8 +8,12 @@ const ORDER: [&str; 12] =
 
 /// At the side of the order: what each may import, and who may import it.
 const AT_THE_SIDE: [Side; 6] = [
-    Side { name: "observe", imports: &["model", "config"], imported_by: &["dispatch", "plugin", "audit", "runtime", "cli", "control"] },
-    Side { name: "lock", imports: &[], imported_by: &["journal", "dispatch", "plugin", "audit", "runtime"] },
+    Side {
+        name: "observe",
+        imports: &["model", "config", "lock"],
+        imported_by: &["dispatch", "plugin", "audit", "runtime", "cli", "control"],
+    },
+    Side { name: "lock", imports: &[], imported_by: &["journal", "dispatch", "plugin", "audit", "runtime", "observe"] },
     Side { name: "sabotage", imports: &[], imported_by: &["journal", "dispatch", "runtime"] },
     Side { name: "scan", imports: &["model", "config"], imported_by: &["dispatch", "audit", "runtime", "cli"] },
     Side { name: "fuzzing", imports: &["model", "config", "capture", "journal", "rsync", "control"], imported_by: &[] },

@@ -332,8 +332,8 @@ impl Reader<'_> {
             timeout: Switched { start: self.switch(timeout, "timeout@start", false), value: with_default(timeout, "timeout@time", "100") },
             ssh: self.switch(child(rsync, "ssh"), "ssh@start", false),
             fail_log: FailLog {
-                path: with_default(fail_log, "failLog@path", super::FAIL_LOG),
-                minutes: with_default(fail_log, "failLog@timeToExecute", super::FAIL_LOG_MINUTES),
+                path: with_default(fail_log, "failLog@path", "/tmp/rsync_fail_log.sh"),
+                minutes: with_default(fail_log, "failLog@timeToExecute", "60"),
             },
             crontab: Switched {
                 start: self.switch(crontab, "crontab@start", false),

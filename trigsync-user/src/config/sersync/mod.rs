@@ -21,10 +21,6 @@ mod xml;
 /// A shipped file has three kilobytes.
 const LARGEST: usize = 1 << 20;
 
-/// What the shipped file has, which few change and nobody needs to be told of at each start.
-const FAIL_LOG: &str = "/tmp/rsync_fail_log.sh";
-const FAIL_LOG_MINUTES: &str = "60";
-
 /// Whether the first thing in it, behind a byte order mark and blanks, is a `<`. Two bytes a character are XML too.
 pub fn is_xml(bytes: &[u8]) -> bool {
     let mark = encoding_rs::Encoding::for_bom(bytes).map_or(0, |(_, length)| length);

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    FAIL_LOG, FAIL_LOG_MINUTES, Note,
-    confxml::{Confxml, Remote},
+    Note,
+    confxml::{Confxml, FailLog, Remote},
     expression,
     params::{self, Params},
     rsync_pattern, short, with,
@@ -42,12 +42,13 @@ pub(super) fn translate(xml: &Confxml, file: &Path, notes: &mut Vec<Note>) -> Re
     }
     let patterns = translator.patterns(&params)?;
     let full_pass = translator.crontab(&patterns)?;
+    let (fail_log, retry_max) = translator.fail_log()?;
     let delete = translator.deletions();
-    let mut sync = RawSync { delete, full_pass, ..translator.sync(&params, patterns)? };
+    let mut sync = RawSync { delete, full_pass, retry_max: Some(retry_max), ..translator.sync(&params, patterns)? };
     sync.plugins.extend(translator.plugin()?);
     translator.switches();
     translator.the_rest();
-    Ok(RawConfig { file: Some(file.to_owned()), syncs: vec![sync], ..RawConfig::empty() })
+    Ok(RawConfig { file: Some(file.to_owned()), fail_log, syncs: vec![sync], ..RawConfig::empty() })
 }
 
 pub(super) struct Translator<'a> {
@@ -145,16 +146,38 @@ impl Translator<'_> {
         if filter.start.value && !spares {
             self.differ(&crontab.start, "takes effect; sersync itself switches it off beside a filter that has no crontabfilter");
         }
-        let minutes = crontab.value.value.trim().parse().ok().filter(|minutes: &u32| *minutes > 0).ok_or_else(|| {
-            self.error(&crontab.value, format!("`{}` is no number of minutes (write at least 1)", short(&crontab.value.value)))
-        })?;
         Ok(Some(RawSchedule {
             section: with(&crontab.value, ()),
             cron: None,
-            every: Some(with(&crontab.value, Duration::from_secs(u64::from(minutes) * 60))),
+            every: Some(self.minutes(&crontab.value)?),
             jitter: None,
             window: None,
         }))
+    }
+
+    fn minutes(&self, at: &At<String>) -> Result<At<Duration>, ConfigError> {
+        let minutes = at.value.trim().parse().ok().filter(|minutes: &u32| *minutes > 0);
+        let minutes =
+            minutes.ok_or_else(|| self.error(at, format!("`{}` is no number of minutes (write at least 1)", short(&at.value))))?;
+        Ok(with(at, Duration::from_secs(u64::from(minutes) * 60)))
+    }
+
+    /// Where failures are written, which nobody runs here, and the longest time between two attempts, which sersync leaves to that file.
+    fn fail_log(&mut self) -> Result<(Option<At<PathBuf>>, At<Duration>), ConfigError> {
+        let FailLog { path, minutes } = &self.xml.fail_log;
+        let retry_max = self.minutes(minutes)?;
+        if path.value.is_empty() {
+            self.differ(path, "is empty: no failures are written; those of late stand in `trigsync history --failed`");
+            return Ok((None, retry_max));
+        }
+        let file = self.base.join(&path.value);
+        if Path::new(&path.value).is_relative() {
+            let message = format!("is relative: taken from this file's directory, `{}` (write the whole path)", file.display());
+            self.warn(path, message);
+        }
+        self.differ(path, "is a record for people, mode 0600, and never run: what failed is tried again by itself");
+        self.differ(minutes, "bounds the time between two attempts, which grows from a second to ten minutes at most");
+        Ok((Some(with(path, file)), retry_max))
     }
 
     fn sync(&mut self, params: &Params, patterns: Vec<At<String>>) -> Result<RawSync, ConfigError> {
@@ -264,16 +287,9 @@ impl Translator<'_> {
     }
 
     fn the_rest(&mut self) {
-        let Confxml { host, debug, xfs, fail_log, timeout, crontab, crontab_filter, .. } = self.xml;
+        let Confxml { host, debug, xfs, timeout, crontab, crontab_filter, .. } = self.xml;
         if debug.value {
             self.warn(debug, "has no effect: start trigsync with --log-level debug");
-        }
-        let usual = fail_log.path.value == FAIL_LOG && fail_log.minutes.value == FAIL_LOG_MINUTES;
-        let message = "is not written: what failed is tried again by itself, and stands in `trigsync history --failed`";
-        if usual {
-            self.differ(&fail_log.path, message);
-        } else {
-            self.warn(&fail_log.path, message);
         }
         if crontab_filter.start.value && !crontab.start.value {
             self.differ(&crontab_filter.start, "has no effect, as in sersync: the crontab is off");
