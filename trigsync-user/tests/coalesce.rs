@@ -41,6 +41,11 @@ struct Step {
     /// Puts back what the last cut took.
     #[serde(default)]
     put_back: bool,
+    /// What the last cut took has arrived.
+    #[serde(default)]
+    settled: bool,
+    /// A search begins, or has ended.
+    searched: Option<bool>,
     /// What must be left afterwards.
     left: Option<usize>,
     /// When the next mark is ripe, at the earliest, in milliseconds.
@@ -89,12 +94,18 @@ fn run(case: &Case) {
     let mut last = Vec::new();
     for (index, step) in case.step.iter().enumerate() {
         let place = format!("{}, step {}", case.name, index + 1);
+        if let Some(searched) = step.searched {
+            set.searched(searched);
+        }
         for text in &step.mark {
             let mark = parse(text);
             set.mark(&mark.path, mark.scope, mark.ops, stamp(step.at));
         }
         if step.put_back {
             set.put_back(std::mem::take(&mut last));
+        }
+        if step.settled {
+            last.iter().for_each(|taken| set.settled(taken, stamp(step.at)));
         }
         if let Some(expected) = &step.cut {
             let hurry = if step.hurry { set.newest_stamp() } else { 0 };

@@ -112,7 +112,7 @@ fn a_next_daemon_that_sends_it_leaves_nothing() {
     let taken = log.set().cut(3, usize::MAX, u64::MAX);
     let sent: Vec<_> = taken.iter().filter(|taken| taken.mark.path == path("old")).collect();
     assert_eq!((taken.len(), sent.len()), (2, 1));
-    log.set().settled(sent[0]);
+    log.set().settled(sent[0], 0);
     stop(journal);
     assert_eq!(left_in(state.path()), BTreeMap::from([(path("kept"), Scope::Entry)]));
     let (journal, log, _) = begin(state.path());

@@ -195,3 +195,33 @@ fn a_hold_and_a_release_are_known_to_the_next_daemon_as_soon_as_they_are_answere
         compare::assert_equal(&source, &target);
     }
 }
+
+#[test]
+fn a_directory_that_comes_where_one_went_while_nobody_looked_has_nothing_of_it() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let (source, target) = (room.source(), room.target());
+    for site in ["docroot", "sites/one"] {
+        fs::create_dir_all(source.join(site).join("deep/er")).expect("the source");
+        fs::write(source.join(site).join("deep/er/old.html"), "old").expect("the source");
+    }
+    let launch = Launch::flags(&room, &source, &[plain(&target)]).and(ENDS_WITH_IT);
+    let mut mirror = launch.start();
+    mirror.flush();
+    // What the search finds waits for long, as where the target is dead.
+    mirror.ask(&["hold"]).expect(0);
+    mirror.stop();
+    fs::remove_dir_all(source.join("docroot")).expect("it was made before");
+    fs::rename(source.join("sites/one"), source.join("sites/one.before")).expect("a rename");
+    mirror = launch.start();
+    mirror.until("the search has ended", Duration::from_secs(20), |status| status.0["syncs"][0]["search"].is_null().then_some(()));
+    for site in ["docroot", "sites/one"] {
+        fs::create_dir_all(source.join(site).join("deep")).expect("the source");
+        fs::write(source.join(site).join("deep/new.html"), "new").expect("the source");
+    }
+    mirror.ask(&["release"]).expect(0);
+    mirror.flush();
+    compare::assert_equal(&source, &target);
+}

@@ -3,6 +3,7 @@
 use super::{
     arena::{Arena, Id, NONE, ROOT},
     changes::{Changes, Recorder},
+    levels::Levels,
     queue::Queue,
 };
 use crate::{
@@ -22,6 +23,9 @@ pub struct DirtySet {
     /// Until when a file that was left open counts as being written.
     writing_until: Stamp,
     recorder: Recorder,
+    levels: Levels,
+    /// Marks of what changed before are on their way here.
+    is_searched: bool,
     /// Nodes that there may be.
     most: usize,
     degraded: u64,
@@ -62,6 +66,8 @@ impl DirtySet {
             due: None,
             writing_until: 0,
             recorder: Recorder::default(),
+            levels: Levels::default(),
+            is_searched: false,
             most: usize::MAX,
             degraded: 0,
         }
@@ -77,8 +83,11 @@ impl DirtySet {
         self.recorder.take()
     }
 
-    /// A mark that was taken has arrived. Only for the record.
-    pub fn settled(&mut self, taken: &Taken) {
+    /// A mark that was taken has arrived.
+    pub fn settled(&mut self, taken: &Taken, now: Stamp) {
+        if taken.mark.scope == Scope::Level {
+            self.levels.settled(&taken.mark.path, now);
+        }
         self.recorder.settled(&taken.mark.path, taken.mark.scope, taken.until);
     }
 
@@ -93,6 +102,11 @@ impl DirtySet {
         if self.is_empty() {
             self.recorder.cleared();
         }
+    }
+
+    /// Whether marks of what changed before are on their way here, from now on.
+    pub fn searched(&mut self, is_searched: bool) {
+        self.is_searched = is_searched;
     }
 
     /// Settles by other times from now on.
@@ -173,6 +187,8 @@ impl DirtySet {
 
     pub(super) fn mark_here(&mut self, path: &RelPath, scope: Scope, ops: Ops, now: Stamp) {
         let Place::Node(id) = self.place(path) else { return };
+        let is_made = scope == Scope::Entry && ops.contains(Ops::CREATE | Ops::DIRECTORY);
+        let scope = if is_made && self.may_have_gone(id, path, now) { Scope::Tree } else { scope };
         let was = self.arena.get(id).scope;
         if was.is_none() {
             self.stamp = now.max(self.stamp + 1);
@@ -205,6 +221,9 @@ impl DirtySet {
         let mut before = NONE;
         for Taken { mark, since, .. } in taken {
             self.stamp = self.stamp.max(since);
+            if mark.scope == Scope::Level {
+                self.levels.put_back(&mark.path);
+            }
             match self.place(&mark.path) {
                 Place::Covered(tree) => before = self.age(tree, since, before),
                 Place::Node(id) => {
@@ -232,6 +251,13 @@ impl DirtySet {
             }
         }
         self.keep_bound(self.stamp);
+    }
+
+    /// Whether another directory may have had the name, and gone without anybody seeing it.
+    fn may_have_gone(&self, id: Id, path: &RelPath, now: Stamp) -> bool {
+        let Some(parent) = path.parent() else { return false };
+        let is_level = self.arena.get(self.arena.get(id).parent()).scope == Some(Scope::Level);
+        self.is_searched || is_level || self.levels.holds(parent, now)
     }
 
     /// Takes what is ripe, oldest first, at most `limit` marks, sorted by path. Marks up to the stamp `hurry` count as ripe.
@@ -332,6 +358,9 @@ impl DirtySet {
         self.queue.unlink(&mut self.arena, id);
         let node = self.arena.get_mut(id);
         let scope = node.scope.take().expect("only marked nodes are in the queue");
+        if scope == Scope::Level {
+            self.levels.taken(&path);
+        }
         let taken = Taken { mark: Mark { path, scope, ops: node.ops }, since: node.since, until: self.stamp };
         self.arena.prune(id);
         taken

@@ -44,7 +44,7 @@ impl Lane {
             // In one piece, and in this order: the journal must never know less than is left.
             let mut set = self.shared.set();
             for Item { mark: taken, .. } in &outcome.settled {
-                set.settled(taken);
+                set.settled(taken, arrived);
                 let was_aside = self.aside.holds(&taken.mark.path);
                 if let Some(waits) = self.aside.arrived(&taken.mark, ended) {
                     set.kept_outside(waits);

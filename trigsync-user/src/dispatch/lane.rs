@@ -309,7 +309,7 @@ impl Lane {
             let mut set = self.shared.set();
             for taken in &plan.excluded {
                 self.aside.excluded(&taken.mark.path);
-                set.settled(taken);
+                set.settled(taken, now());
             }
             set.put_back(plan.postponed);
         }

@@ -145,14 +145,19 @@ impl LaneShared {
 
     /// Marks of what changed before will come: until [`end_search`](Self::end_search) the target is not known to be equal.
     pub fn begin_search(&self) {
-        let stamp = self.set().next_stamp();
-        self.searching.store(stamp, Relaxed);
+        let mut set = self.set();
+        set.searched(true);
+        self.searching.store(set.next_stamp(), Relaxed);
     }
 
     /// All of them are here.
     pub fn end_search(&self) {
         // They were made while flushes waited, and stand for what had changed before.
-        let newest = self.set().newest_stamp();
+        let newest = {
+            let mut set = self.set();
+            set.searched(false);
+            set.newest_stamp()
+        };
         for flush in lock(&self.flushes).iter_mut() {
             (flush.barrier, flush.heard) = (newest, false);
         }

@@ -144,7 +144,7 @@ proptest! {
                 Step::Settle(count) => {
                     let arrived: Vec<_> = out.drain(..count.min(out.len())).collect();
                     for taken in arrived {
-                        log.set().settled(&taken);
+                        log.set().settled(&taken, 0);
                         // What is older and no wider at the same path has arrived with it.
                         out.retain(|other| {
                             other.mark.path != taken.mark.path || other.mark.scope > taken.mark.scope || other.until > taken.until
