@@ -73,8 +73,10 @@ impl Auditor {
     }
 }
 
-/// What brings a lost change to the target. With a directory that was not there, all that is in it.
+/// What brings a lost change to the target. With a directory that was not there, all that is in it; and with one that should not be, whatever stands
+/// in its place by then.
 pub(super) fn mark(lost: &Drift) -> Mark {
-    let scope = if lost.item.starts_with("cd+") { Scope::Tree } else { Scope::Entry };
+    let is_whole = ["cd+", "*deleting"].iter().any(|item| lost.item.starts_with(item));
+    let scope = if is_whole { Scope::Tree } else { Scope::Entry };
     Mark { path: lost.path.clone(), scope, ops: Ops::WRITE | Ops::RESCAN }
 }
