@@ -68,7 +68,9 @@ fn say_ready(daemon: &Daemon) {
     let roots: Vec<_> = syncs.iter().map(|sync| sync.source.display().to_string()).collect();
     let targets: usize = syncs.iter().map(|sync| sync.targets.len()).sum();
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "ready tier={} roots={} targets={targets}", daemon.tier(), roots.join(",")).and_then(|()| out.flush());
+    let plugins: usize = syncs.iter().map(|sync| sync.plugins.len()).sum();
+    let plugins = if plugins > 0 { format!(" plugins={plugins}") } else { String::new() };
+    let _ = writeln!(out, "ready tier={} roots={} targets={targets}{plugins}", daemon.tier(), roots.join(",")).and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -309,9 +309,12 @@ impl RawConfig {
         let includes = include.iter().map(|pattern| Ok(At::flag("--include", parse::include(pattern).map_err(wrong("--include"))?)));
         let patterns = excludes.chain(includes).collect::<Result<Vec<_>, ConfigError>>()?;
         let max_delete = max_delete.as_deref().map(parse::percentage).transpose().map_err(wrong("--max-delete"))?;
+        if max_delete.is_some() && self.target_count() == 0 {
+            return Err(ConfigError::new("--max-delete", "no sync has a target, so nothing is deleted (leave it out)"));
+        }
         for sync in &mut self.syncs {
             sync.patterns.extend(patterns.iter().cloned());
-            if let Some(share) = max_delete {
+            if let Some(share) = max_delete.filter(|_| !sync.targets.is_empty()) {
                 sync.max_delete = Some(At::flag("--max-delete", share));
             }
         }

@@ -6,6 +6,7 @@
 //! - A lane is entered in the journal after what is due for it is marked; until all are, the journal does not note how far capture was read.
 //! - Everything ends by dropping senders and by one cancellation token a lane.
 
+mod announcer;
 mod calls;
 mod canary;
 mod daemon;
@@ -14,6 +15,7 @@ mod hook;
 mod initial;
 mod metrics;
 mod notify;
+mod reload;
 mod schedule;
 mod search;
 mod state_dir;
