@@ -29,7 +29,7 @@ pub use address::{InvalidAddress, RSYNC_PORT, TargetAddress};
 pub use audit::{AuditConfig, Window};
 pub use error::ConfigError;
 pub use filter::Filter;
-pub use import::import;
+pub use import::{import, import_plugin};
 pub use pattern::InvalidPattern;
 pub use plugin::{
     EACH, ExecInput, Expression, HttpRequest, Piece, Placeholder, PluginAction, PluginConfig, PluginPaths, Separator, Template, UrlRule,

@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ConfigError, CronExpression, Window, parse, plugin::RawPlugin, sersync};
+use super::{Backend, ConfigError, CronExpression, Window, import_plugin, parse, plugin::RawPlugin, sersync};
 
 /// Bytes of a configuration.
 const LARGEST: u64 = 16 << 20;
@@ -249,6 +249,11 @@ impl RawConfig {
     /// Reads and parses a file.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         Self::parse_bytes(&read_bytes(file)?, file)
+    }
+
+    /// Reads a confxml.xml of sersync's for one of its plugins alone, as sersync's option `-m` has it: a sync without targets.
+    pub fn read_plugin(file: &Path, plugin: &str) -> Result<Self, ConfigError> {
+        Ok(import_plugin(file, plugin)?.raw)
     }
 
     /// What is written and has no effect, or not the effect that one might expect. One line each, with its place.

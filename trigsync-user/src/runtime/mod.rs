@@ -58,6 +58,13 @@ pub struct Options {
 pub enum Origin {
     /// A file, read again on SIGHUP.
     File(PathBuf),
+    /// One plugin of a confxml.xml of sersync's, alone; read again in the same way.
+    Plugin {
+        /// The confxml.xml.
+        file: PathBuf,
+        /// The plugin's name in it.
+        plugin: String,
+    },
     /// The command line.
     Flags(Box<RawConfig>),
 }
@@ -113,6 +120,7 @@ impl Options {
     pub fn configuration(&self) -> Result<(RawConfig, Config), ConfigError> {
         let raw = match &self.origin {
             Origin::File(file) => RawConfig::read(file)?,
+            Origin::Plugin { file, plugin } => RawConfig::read_plugin(file, plugin)?,
             Origin::Flags(raw) => (**raw).clone(),
         };
         for warning in raw.warnings() {
