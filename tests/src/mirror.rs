@@ -37,6 +37,7 @@ pub const LOG: &str = "trigsync.log";
 /// How a daemon is to be started; the same launch may be started again after its daemon has ended.
 pub struct Launch<'a> {
     room: &'a Room,
+    command: &'static str,
     arguments: Vec<OsString>,
     path_first: Option<PathBuf>,
     environment: Vec<(&'static str, OsString)>,
@@ -45,14 +46,26 @@ pub struct Launch<'a> {
 impl<'a> Launch<'a> {
     /// With a configuration file.
     pub fn config(room: &'a Room, text: &str) -> Self {
-        let launch = Self { room, arguments: vec!["--config".into(), Self::file(room).into()], path_first: None, environment: Vec::new() };
+        let launch = Self {
+            room,
+            command: "run",
+            arguments: vec!["--config".into(), Self::file(room).into()],
+            path_first: None,
+            environment: Vec::new(),
+        };
         launch.rewrite(text);
         launch
     }
 
     /// With flags alone: one source, its targets.
     pub fn flags(room: &'a Room, source: &Path, targets: &[&str]) -> Self {
-        Self { room, arguments: trigsync::source_and_targets(source, targets), path_first: None, environment: Vec::new() }
+        Self { room, command: "run", arguments: trigsync::source_and_targets(source, targets), path_first: None, environment: Vec::new() }
+    }
+
+    /// As `trigsync sersync`, with the same file and this text for its confxml.xml.
+    pub fn sersync(room: &'a Room, text: &str) -> Self {
+        let launch = Self { command: "sersync", ..Self::config(room, text) };
+        Self { arguments: vec!["-o".into(), Self::file(room).into()], ..launch }
     }
 
     /// The configuration file of [`Launch::config`].
@@ -85,7 +98,7 @@ impl<'a> Launch<'a> {
 
     fn command(&self) -> Command {
         let mut command = trigsync::command(self.room);
-        command.arg("run").args(&self.arguments);
+        command.arg(self.command).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(first) = &self.path_first {
             let rest = std::env::var_os("PATH").unwrap_or_default();

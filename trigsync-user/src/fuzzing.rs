@@ -67,7 +67,8 @@ pub fn toml(bytes: &[u8]) {
 
 /// sersync's configuration.
 pub fn xml(bytes: &[u8]) {
-    if let Ok(imported) = sersync::parse(bytes, Path::new("/etc/confxml.xml")) {
+    let file = Path::new("/etc/confxml.xml");
+    for imported in [sersync::parse(bytes, file), sersync::parse_plugin(bytes, file, "command")].into_iter().flatten() {
         is_written(&imported);
     }
 }

@@ -111,6 +111,23 @@ fn the_least_that_can_be_written_gets_the_defaults() {
 }
 
 #[test]
+fn a_sync_may_have_plugins_and_no_targets() {
+    let directory = fixture();
+    let plugin = "[[sync.plugin]]\nname = 'p'\nkind = 'exec'\ncommand = ['x']\n";
+    let alone = format!("[[sync]]\nsource = 'www'\nexclude = ['*.tmp']\n{plugin}");
+    let config = resolve(directory.path(), &alone, &Overrides::default()).unwrap();
+    let sync = &config.syncs[0];
+    assert!(sync.targets.is_empty() && sync.plugins.len() == 1 && sync.written_here && sync.canary.is_none());
+    // What the command line says of targets is for those that there are.
+    let overrides = Overrides { max_delete: Some("10%".into()), connections: Some(3), ..Overrides::default() };
+    let error = resolve(directory.path(), &alone, &overrides).unwrap_err().to_string();
+    assert_eq!(error, "--max-delete: no sync has a target, so nothing is deleted (leave it out)");
+    let beside = format!("{alone}[[sync]]\nsource = 'other'\ntargets = ['mirror']\n");
+    let config = resolve(directory.path(), &beside, &overrides).unwrap();
+    assert_eq!(config.syncs.iter().map(|sync| sync.guards.max_delete).collect::<Vec<_>>(), [0.5, 0.1]);
+}
+
+#[test]
 fn flags_alone_and_on_top() {
     let directory = fixture();
     let at = |name: &str| directory.path().join(name);
@@ -182,15 +199,16 @@ fn the_readmes_examples_are_accepted() {
     let directory = fixture();
     let readme = include_str!("../../README.md");
     let examples: Vec<_> = readme.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
-    assert_eq!(examples.len(), 3);
-    for example in examples {
+    let targets = [2, 2, 2, 0];
+    assert_eq!(examples.len(), targets.len());
+    for (example, targets) in examples.into_iter().zip(targets) {
         let sync = if example.starts_with("[[sync.plugin]]") { "[[sync]]\nsource = \"/srv/www\"\ntargets = ['a', 'b']\n" } else { "" };
         let text =
             format!("{sync}{example}").replace("/srv/www\"", "$DIR/www\"").replace("/mnt/", "$DIR/").replace("/etc/trigsync/", "$DIR/");
         let text = text.replace("2222$DIR/www", "2222/srv/www");
         let config = resolve(directory.path(), &text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}\nin\n{text}"));
         assert_eq!(config.syncs[0].name, "www");
-        assert_eq!(config.syncs[0].targets.len(), 2);
+        assert_eq!(config.syncs[0].targets.len(), targets);
     }
 }
 

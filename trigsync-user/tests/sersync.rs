@@ -58,9 +58,19 @@ fn bytes_in(directory: &Path, bytes: &[u8]) -> Vec<u8> {
 fn resolve(directory: &Path, bytes: &[u8]) -> Result<(Imported, Config), ConfigError> {
     let has_password = bytes.windows(17).any(|word| word == b"<!-- password -->");
     let file = directory.join(if has_password { "with password/confxml.xml" } else { "confxml.xml" });
-    let imported = sersync::parse(&bytes_in(directory, bytes), &file)?;
+    let imported = match alone(bytes) {
+        Some(plugin) => sersync::parse_plugin(&bytes_in(directory, bytes), &file, &plugin)?,
+        None => sersync::parse(&bytes_in(directory, bytes), &file)?,
+    };
     let config = imported.raw.clone().resolve(&Overrides::default(), &directory.join("state"))?;
     Ok((imported, config))
+}
+
+/// The plugin of a variant that is for sersync's `-m`.
+fn alone(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let (_, rest) = text.split_once("<!-- -m ")?;
+    Some(rest.split_once(" -->")?.0.to_owned())
 }
 
 /// Everything that is not as for a configuration that says only from where and to where.
@@ -306,9 +316,11 @@ proptest! {
             bytes[at] = byte;
         }
         bytes.truncate(SHIPPED.len() - cut / 8);
-        match sersync::parse(&bytes, Path::new("x")) {
-            Ok(imported) => drop(imported.to_toml()),
-            Err(error) => prop_assert!(!error.to_string().contains('\n'), "{}", error),
+        for parsed in [sersync::parse(&bytes, Path::new("x")), sersync::parse_plugin(&bytes, Path::new("x"), "socket")] {
+            match parsed {
+                Ok(imported) => drop(imported.to_toml()),
+                Err(error) => prop_assert!(!error.to_string().contains('\n'), "{}", error),
+            }
         }
     }
 }

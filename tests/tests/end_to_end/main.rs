@@ -37,6 +37,7 @@ mod command_line;
 mod commands;
 mod control_group;
 mod plugins;
+mod plugins_alone;
 mod reload;
 
 // What people come from.

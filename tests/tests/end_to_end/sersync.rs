@@ -263,3 +263,64 @@ fn plugins_are_told_as_sersync_told_them() {
     });
     drop(mirror);
 }
+
+#[test]
+fn one_plugin_runs_alone() {
+    if skip::without_root() {
+        return;
+    }
+    let room = Room::new();
+    let source = room.source();
+    tree::web_site(&source);
+    // What is for rsync is not looked at: nobody listens there, and the file with the password is not.
+    let confxml = Confxml { filter: true, source: &source, port: "no port", params: "-n", password_file: &room.at("nowhere") };
+    let (script, told) = (room.at("tell.sh"), room.at("told"));
+    fs::write(&script, format!("printf '%s\\0' \"$1\" >> '{}'\n", told.display())).expect("a script in the room");
+    let server = Listener::tcp();
+    let plugins = format!(
+        "<plugin start=\"false\" name=\"socket\"/></sersync><plugin name=\"command\"><param prefix=\"{}\" suffix=\"\"/></plugin>\
+         <plugin name=\"socket\"><localpath watch=\"{}\"><deshost ip=\"127.0.0.1\" port=\"{}\"/></localpath></plugin>",
+        script.display(),
+        room.directory("other").display(),
+        server.address.port()
+    );
+    let text = confxml.text().replace("</sersync>", &plugins);
+    let of = |directory: &Path, name: &[u8]| [directory.as_os_str().as_bytes(), b"/", name].concat();
+    let names: [&[u8]; 3] = [b"new.html", b"-v $(touch pwned)", b"\xff\n\""];
+
+    let mut mirror = Launch::sersync(&room, &text).and(["-r", "-m", "command"]).env("PATH", "/nowhere").start();
+    mirror.until_logged("-r has no effect beside -m");
+    for name in names {
+        fs::write(source.join(OsStr::from_bytes(name)), "content").expect("a file in the source");
+    }
+    fs::create_dir_all(source.join("deep/x.svn")).expect("a directory in the source");
+    fs::remove_file(source.join("index.html")).expect("it is there");
+    let words = || -> BTreeSet<Vec<u8>> { fs::read(&told).unwrap_or_default().split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
+    eventually("the script is told", LIMIT, || {
+        names.iter().chain([&&b"index.html"[..]]).all(|name| words().contains(&of(&source, name))).then_some(())
+    });
+    mirror.flush();
+    assert!(!words().contains(&of(&source, b"deep/x.svn")), "the filter does not hold");
+    assert!(!source.join("pwned").exists(), "a name was run");
+    assert!(mirror.ready.contains("targets=0 plugins=1") && mirror.rsyncs().is_empty());
+    mirror.ask(&["check"]).expect(0);
+    mirror.stop();
+
+    // The plugin's own directory is watched, as by sersync.
+    let mut mirror = Launch::sersync(&room, &text).and(["-m", "socket"]).start();
+    mirror.until_logged("is watched, as by sersync's -m");
+    fs::write(room.at("other/told"), "told").expect("a file in the other directory");
+    eventually("the server is told", LIMIT, || server.heard().contains(&of(&room.at("other"), b"told")).then_some(()));
+    mirror.stop();
+
+    let refused = Launch::sersync(&room, &text).and(["-m", "refreshCDN"]).refused();
+    assert_refused(&refused, 2, &["has no plugin `refreshCDN`", "name one that is there: command, socket"]);
+    let xml = room.at("confxml.xml");
+    fs::write(&xml, &text).expect("a file in the room");
+    let imported = trigsync(&room, ["import".as_ref(), "-m".as_ref(), "command".as_ref(), xml.as_os_str()]);
+    assert!(imported.code == 0 && !imported.stdout.contains("target"), "{imported}");
+    let mirror = Launch::config(&room, &imported.stdout).start();
+    fs::write(source.join("imported"), "told").expect("a file in the source");
+    eventually("what is imported tells as well", LIMIT, || words().contains(&of(&source, b"imported")).then_some(()));
+    drop(mirror);
+}

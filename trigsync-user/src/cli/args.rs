@@ -68,6 +68,9 @@ pub enum Command {
     Import {
         /// The confxml.xml, or the lsyncd.conf.lua, whatever it is called.
         file: PathBuf,
+        /// Only this plugin of the confxml.xml, without rsync.
+        #[arg(short = 'm', value_name = "PLUGIN")]
+        plugin: Option<String>,
     },
     /// Wait until everything that changed before now has arrived at every target.
     Flush {
@@ -150,6 +153,10 @@ pub struct Sersync {
     /// At most so many rsync processes, shared out evenly; each target has one of its own at least.
     #[arg(short = 'n', value_name = "N")]
     pub processes: Option<NonZeroU32>,
+    /// Only this plugin of the confxml.xml, switched on or not: command, socket, refreshCDN or http. It is told of every change, and no rsync
+    /// is started.
+    #[arg(short = 'm', value_name = "PLUGIN")]
+    pub plugin: Option<String>,
     /// The confxml.xml.
     #[arg(short = 'o', value_name = "FILE", default_value = "confxml.xml")]
     pub config: PathBuf,

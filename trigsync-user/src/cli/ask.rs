@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use super::{FAILED, WRONG, args::Audit};
 use crate::{
     control::{self, AuditedTarget, Request, Response, call},
-    observe::{AuditFinding, AuditStatus, CanaryStatus, LaneState, PluginStatus, SearchStatus, Status, SyncState},
+    observe::{AnnouncerStatus, AuditFinding, AuditStatus, CanaryStatus, LaneState, PluginStatus, SearchStatus, Status, SyncState},
 };
 
 pub fn flush(state_dir: &Path, timeout: Duration) -> anyhow::Result<ExitCode> {
@@ -128,7 +128,10 @@ fn print(status: &Status) {
                 format!("{:.0} ms", target.delay.p99_ms),
             ]);
         }
-        println!("{table}");
+        match &sync.announcer {
+            Some(announcer) => print_announcer(announcer),
+            None => println!("{table}"),
+        }
         for target in &sync.targets {
             if let Some(reason) = &target.reason {
                 println!("  {}: {} since {}: {reason}", target.name, word(target.state, false), duration(target.since_ms));
@@ -142,6 +145,20 @@ fn print(status: &Status) {
             }
         }
         sync.plugins.iter().for_each(print_plugin);
+    }
+}
+
+fn print_announcer(announcer: &AnnouncerStatus) {
+    let AnnouncerStatus { state, reason, since_ms, pending, in_flight, lag_ms, told, delay, .. } = announcer;
+    println!(
+        "  no targets, plugins alone: {}, {} behind, {pending} changes wait, {in_flight} are looked at, {told} told, p50 {:.0} ms, p99 {:.0} ms",
+        word(*state, false),
+        duration(*lag_ms),
+        delay.p50_ms,
+        delay.p99_ms
+    );
+    if let Some(reason) = reason {
+        println!("  {} since {}: {reason}", word(*state, false), duration(*since_ms));
     }
 }
 

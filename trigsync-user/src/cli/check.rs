@@ -11,7 +11,9 @@ use std::{
 use super::args::Check;
 use crate::{
     control::{ClientError, Request, Response, call_within},
-    observe::{AuditFinding, CanaryStatus, HELD_BY_OPERATOR, LaneState, PluginStatus, Status, SyncState, SyncStatus, TargetStatus},
+    observe::{
+        AnnouncerStatus, AuditFinding, CanaryStatus, HELD_BY_OPERATOR, LaneState, PluginStatus, Status, SyncState, SyncStatus, TargetStatus,
+    },
 };
 
 /// How bad it is; the number is the exit code.
@@ -67,6 +69,8 @@ fn judge(status: &Status, limits: &Check) -> (Level, String) {
             found.push((Level::Warning, format!("{}: {trouble}", sync.name)));
         }
         found.extend(sync.plugins.iter().filter_map(|plugin| of_plugin(&sync.name, plugin)));
+        let of_announcer = sync.announcer.iter().flat_map(|announcer| of_announcer(announcer, limits));
+        found.extend(of_announcer.map(|(level, text)| (level, format!("{}: its plugins: {text}", sync.name))));
         for target in &sync.targets {
             found.extend(
                 of_target(target, limits).into_iter().map(|(level, text)| (level, format!("{}/{} {text}", sync.name, target.name))),
@@ -79,8 +83,10 @@ fn judge(status: &Status, limits: &Check) -> (Level, String) {
     found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     let level = found.first().map_or(Level::Ok, |(level, _)| *level);
     let targets: usize = status.syncs.iter().map(|sync| sync.targets.len()).sum();
+    let alone: usize = status.syncs.iter().filter(|sync| sync.announcer.is_some()).map(|sync| sync.plugins.len()).sum();
+    let alone = if alone > 0 { format!(", {alone} plugins without targets") } else { String::new() };
     let texts: Vec<_> = found.into_iter().map(|(_, text)| text).collect();
-    let text = if texts.is_empty() { format!("{targets} targets, capture by {}", status.capture.tier) } else { texts.join("; ") };
+    let text = if texts.is_empty() { format!("{targets} targets{alone}, capture by {}", status.capture.tier) } else { texts.join("; ") };
     // What stands behind the bar is figures, and all of it is one line.
     let text = text.replace('|', "/").replace(['\n', '\r'], " ");
     (level, format!("{text} |{}", figures(status, limits)))
@@ -93,12 +99,13 @@ fn of_plugin(sync: &str, plugin: &PluginStatus) -> Option<(Level, String)> {
     Some((Level::Warning, format!("{sync}: plugin {name} fails: {trouble} ({pending} paths wait, {dropped} were given up)")))
 }
 
-fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
+/// A lane, or what tells plugins alone.
+fn of_lane(state: LaneState, reason: Option<&str>, since_ms: u64, lag_ms: u64, limits: &Check) -> Vec<(Level, String)> {
     let mut found = Vec::new();
-    let reason = target.reason.as_deref().unwrap_or_default();
-    let (lag, since) = (Duration::from_millis(target.lag_ms), Duration::from_millis(target.since_ms));
+    let reason = reason.unwrap_or_default();
+    let (lag, since) = (Duration::from_millis(lag_ms), Duration::from_millis(since_ms));
     let in_state = || humantime::format_duration(Duration::from_secs(since.as_secs()));
-    match target.state {
+    match state {
         LaneState::Held if reason == HELD_BY_OPERATOR => found.push((Level::Warning, format!("is {reason} ({})", in_state()))),
         LaneState::Held => found.push((Level::Critical, format!("is held for {}: {reason}", in_state()))),
         LaneState::Retrying if since >= limits.crit_lag.into() => {
@@ -113,6 +120,29 @@ fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
     } else if lag >= limits.warn_lag.into() {
         found.push(late(Level::Warning));
     }
+    found
+}
+
+fn of_backlog(backlog: u64, limits: &Check) -> Option<(Level, String)> {
+    let level = if limits.crit_backlog.is_some_and(|most| backlog >= most) {
+        Level::Critical
+    } else if limits.warn_backlog.is_some_and(|most| backlog >= most) {
+        Level::Warning
+    } else {
+        return None;
+    };
+    Some((level, format!("has {backlog} changes to come")))
+}
+
+fn of_announcer(announcer: &AnnouncerStatus, limits: &Check) -> Vec<(Level, String)> {
+    let AnnouncerStatus { state, reason, since_ms, lag_ms, pending, in_flight, .. } = announcer;
+    let mut found = of_lane(*state, reason.as_deref(), *since_ms, *lag_ms, limits);
+    found.extend(of_backlog(pending + in_flight, limits));
+    found
+}
+
+fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
+    let mut found = of_lane(target.state, target.reason.as_deref(), target.since_ms, target.lag_ms, limits);
     if let Some(overdue) = target.canary.as_ref().and_then(|canary| canary.overdue_ms).map(Duration::from_millis) {
         let level = match overdue {
             overdue if overdue >= limits.crit_lag.into() => Some(Level::Critical),
@@ -121,12 +151,7 @@ fn of_target(target: &TargetStatus, limits: &Check) -> Vec<(Level, String)> {
         };
         found.extend(level.map(|level| (level, format!("has a canary that is overdue by {:.0} s", overdue.as_secs_f64()))));
     }
-    let backlog = backlog(target);
-    if limits.crit_backlog.is_some_and(|most| backlog >= most) {
-        found.push((Level::Critical, format!("has {backlog} changes to come")));
-    } else if limits.warn_backlog.is_some_and(|most| backlog >= most) {
-        found.push((Level::Warning, format!("has {backlog} changes to come")));
-    }
+    found.extend(of_backlog(backlog(target), limits));
     let is_recent = |finding: &&AuditFinding| SystemTime::now() < UNIX_EPOCH + Duration::from_millis(finding.at_ms) + RECENT;
     if let Some(AuditFinding { path, item, .. }) = target.audit.latest.iter().rfind(is_recent) {
         let findings = target.audit.findings;
@@ -147,28 +172,40 @@ fn figures(status: &Status, limits: &Check) -> String {
     let mut text = String::new();
     let seconds = |limit: humantime::Duration| limit.as_secs_f64();
     let bound = |limit: Option<u64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
-    let mut add = |what: &str, sync: &SyncStatus, target: &TargetStatus, value: String| {
+    let mut add = |what: &str, sync: &SyncStatus, name: Option<&str>, value: String| {
         // Quoted, because names may hold blanks; what else would end a label goes.
-        let of = format!("{}_{}", sync.name, target.name).replace(['\'', '=', '|', '\n', '\r'], "_");
+        let of = sync.name.clone() + &name.map(|name| format!("_{name}")).unwrap_or_default();
+        let of = of.replace(['\'', '=', '|', '\n', '\r'], "_");
         // Writing to a string cannot fail.
         let _ = write!(text, " '{what}_{of}'={value}");
     };
+    let lag = |ms: u64| format!("{:.3}s;{};{};0", ms as f64 / 1000.0, seconds(limits.warn_lag), seconds(limits.crit_lag));
+    let waiting = |backlog: u64| format!("{backlog};{};{};0", bound(limits.warn_backlog), bound(limits.crit_backlog));
     for sync in &status.syncs {
+        if let Some(AnnouncerStatus { lag_ms, pending, in_flight, .. }) = &sync.announcer {
+            add("lag", sync, None, lag(*lag_ms));
+            add("backlog", sync, None, waiting(pending + in_flight));
+        }
+        for PluginStatus { name, pending, failures, dropped, .. } in &sync.plugins {
+            add("plugin_pending", sync, Some(name), format!("{pending};;;0"));
+            add("plugin_failures", sync, Some(name), format!("{failures}c;;;0"));
+            add("plugin_dropped", sync, Some(name), format!("{dropped}c;;;0"));
+        }
         for target in &sync.targets {
-            let lag = target.lag_ms as f64 / 1000.0;
-            add("lag", sync, target, format!("{lag:.3}s;{};{};0", seconds(limits.warn_lag), seconds(limits.crit_lag)));
-            add("backlog", sync, target, format!("{};{};{};0", backlog(target), bound(limits.warn_backlog), bound(limits.crit_backlog)));
+            let name = Some(&*target.name);
+            add("lag", sync, name, lag(target.lag_ms));
+            add("backlog", sync, name, waiting(backlog(target)));
             if let Some(delay) = target.canary.as_ref().and_then(CanaryStatus::delay_at_least) {
                 add(
                     "canary",
                     sync,
-                    target,
+                    name,
                     format!("{:.3}s;{};{};0", delay.as_secs_f64(), seconds(limits.warn_lag), seconds(limits.crit_lag)),
                 );
             }
-            add("failures", sync, target, format!("{}c;;;0", target.failures));
-            add("set_aside", sync, target, format!("{};1;;0", target.set_aside.len()));
-            add("audit_findings", sync, target, format!("{}c;;;0", target.audit.findings));
+            add("failures", sync, name, format!("{}c;;;0", target.failures));
+            add("set_aside", sync, name, format!("{};1;;0", target.set_aside.len()));
+            add("audit_findings", sync, name, format!("{}c;;;0", target.audit.findings));
         }
     }
     let _ = write!(text, " 'capture_events'={}c;;;0 'capture_losses'={}c;;;0", status.capture.events, status.capture.overflows);

@@ -12,6 +12,7 @@ use crate::{
     },
     config::{Config, Overrides, RawConfig},
     observe::check_fail_log,
+    plugin,
     rsync::{Route, Rsync, check_connections},
 };
 
@@ -30,6 +31,13 @@ pub fn doctor(state_dir: &Path, config: Option<&Path>, flags: &CaptureFlags) -> 
         let result = check_fail_log(file).map_err(|why| format!("{shown} {why}"));
         report.line("fail_log", result.as_ref().map(|()| &*shown).map_err(String::as_str));
     }
+    if let Some(config) = &config {
+        small_runtime()?.block_on(report.plugins(config));
+    }
+    if config.as_ref().is_some_and(|config| config.syncs.iter().all(|sync| sync.targets.is_empty())) {
+        println!("      rsync: not needed, no sync has a target");
+        return Ok(report.code());
+    }
     let binary = config.as_ref().map_or(Path::new("rsync"), |config| &config.daemon.rsync);
     match Rsync::probe(binary) {
         Ok(rsync) => {
@@ -43,7 +51,7 @@ pub fn doctor(state_dir: &Path, config: Option<&Path>, flags: &CaptureFlags) -> 
     if config.is_none() {
         println!("      with --config FILE the sources and targets are tried too");
     }
-    Ok(ExitCode::from(if report.faults > 0 { FAILED } else { 0 }))
+    Ok(report.code())
 }
 
 struct Report {
@@ -51,6 +59,10 @@ struct Report {
 }
 
 impl Report {
+    fn code(&self) -> ExitCode {
+        ExitCode::from(if self.faults > 0 { FAILED } else { 0 })
+    }
+
     fn line(&mut self, subject: &str, result: Result<&str, &str>) {
         match result {
             Ok(text) => println!("OK    {subject}: {text}"),
@@ -104,6 +116,15 @@ impl Report {
                 // What a kernel lacks and nobody misses is no fault.
                 let needed = subject != "FAN_RENAME";
                 self.line(&subject, if works || !needed { Ok(&detail) } else { Err(&detail) });
+            }
+        }
+    }
+
+    async fn plugins(&mut self, config: &Config) {
+        for sync in &config.syncs {
+            for plugin in &sync.plugins {
+                let subject = format!("{}: plugin {}", sync.name, plugin.name);
+                self.line(&subject, plugin::check(plugin).await.as_deref().map_err(String::as_str));
             }
         }
     }

@@ -11,9 +11,12 @@ use std::{
 use super::args::absolute;
 use crate::config::{self, foreign::NoteKind};
 
-pub fn import(file: &Path) -> anyhow::Result<ExitCode> {
+pub fn import(file: &Path, plugin: Option<&str>) -> anyhow::Result<ExitCode> {
     let file = absolute(file);
-    let imported = config::import(&file)?;
+    let imported = match plugin {
+        Some(plugin) => config::import_plugin(&file, plugin)?,
+        None => config::import(&file)?,
+    };
     let toml = imported.to_toml()?;
     let mut last = None;
     let mut err = stderr().lock();

@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         Command::Sync(definition) => sync::sync(&args.state_dir, &definition),
         Command::Events { directory, json, capture } => events::events(&directory, json, &capture),
         Command::Doctor { config, capture } => doctor::doctor(&args.state_dir, config.as_deref(), &capture),
-        Command::Import { file } => import::import(&file),
+        Command::Import { file, plugin } => import::import(&file, plugin.as_deref()),
         Command::Flush { timeout } => ask::flush(&args.state_dir, timeout.into()),
         Command::Status { json } => ask::status(&args.state_dir, json),
         Command::Check(limits) => return check::check(&args.state_dir, &limits),

@@ -12,6 +12,9 @@ use crate::{
 
 pub fn rsyncd_snippet(state_dir: &Path, definition: &Definition) -> anyhow::Result<ExitCode> {
     let (_, config) = definition.options(state_dir, &CaptureFlags::default(), InitialSync::Auto)?.configuration()?;
+    if config.syncs.iter().all(|sync| sync.targets.is_empty()) {
+        bail!("no sync has a target: plugins alone need no rsync daemon");
+    }
     let modules = modules(&config);
     if modules.is_empty() {
         bail!("no target is an rsync daemon: ssh and local targets need nothing but rsync");

@@ -24,11 +24,19 @@ pub fn sersync(state_dir: &Path, sersync: &Sersync) -> anyhow::Result<ExitCode> 
     }
     let config = absolute(&sersync.config);
     let connections = match sersync.processes {
-        Some(processes) => Some(share(processes, RawConfig::read(&config)?.target_count())),
-        None => None,
+        Some(processes) if sersync.plugin.is_none() => Some(share(processes, RawConfig::read(&config)?.target_count())),
+        _ => None,
     };
+    for (is_given, option) in [(sersync.full_pass, "-r"), (sersync.processes.is_some(), "-n")] {
+        if is_given && sersync.plugin.is_some() {
+            tracing::warn!("{option} has no effect beside -m: no rsync is started, and nothing is made equal");
+        }
+    }
     let options = Options {
-        origin: Origin::File(config),
+        origin: match &sersync.plugin {
+            Some(plugin) => Origin::Plugin { file: config, plugin: plugin.clone() },
+            None => Origin::File(config),
+        },
         overrides: Overrides { connections, ..Overrides::default() },
         capture_mask: None,
         capture_ring: None,
@@ -68,7 +76,9 @@ fn say_ready(daemon: &Daemon) {
     let roots: Vec<_> = syncs.iter().map(|sync| sync.source.display().to_string()).collect();
     let targets: usize = syncs.iter().map(|sync| sync.targets.len()).sum();
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "ready tier={} roots={} targets={targets}", daemon.tier(), roots.join(",")).and_then(|()| out.flush());
+    let plugins: usize = syncs.iter().map(|sync| sync.plugins.len()).sum();
+    let plugins = if plugins > 0 { format!(" plugins={plugins}") } else { String::new() };
+    let _ = writeln!(out, "ready tier={} roots={} targets={targets}{plugins}", daemon.tier(), roots.join(",")).and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{io::IsTerminal, path::Path, process::ExitCode, sync::Arc};
 
+use anyhow::bail;
 use futures_util::future::join_all;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
@@ -11,7 +12,7 @@ use super::{
     small_runtime,
 };
 use crate::{
-    config::TargetConfig,
+    config::{Config, TargetConfig},
     dispatch::{FullPass, SyncContext, full_pass},
     plan::open_root,
     rsync::{Progress, Rsync},
@@ -20,6 +21,7 @@ use crate::{
 
 pub fn sync(state_dir: &Path, definition: &Definition) -> anyhow::Result<ExitCode> {
     let (_, config) = definition.options(state_dir, &CaptureFlags::default(), InitialSync::Always)?.configuration()?;
+    say_who_has_no_target(&config)?;
     let rsync = Rsync::probe(&config.daemon.rsync)?;
     let bars = MultiProgress::new();
     let mut passes = Vec::new();
@@ -33,6 +35,18 @@ pub fn sync(state_dir: &Path, definition: &Definition) -> anyhow::Result<ExitCod
     let codes = small_runtime()?.block_on(join_all(passes));
     // A guard's objection is told before a mere failure: it wants an answer.
     Ok(ExitCode::from(codes.into_iter().max().unwrap_or(0)))
+}
+
+/// A sync of plugins alone has nothing that could be made equal, or compared. Fails where there is no other.
+pub(super) fn say_who_has_no_target(config: &Config) -> anyhow::Result<()> {
+    let (without, with): (Vec<_>, Vec<_>) = config.syncs.iter().partition(|sync| sync.targets.is_empty());
+    if with.is_empty() {
+        bail!("no sync has a target: there are plugins alone, which `trigsync run` tells of changes");
+    }
+    for sync in without {
+        eprintln!("trigsync: {}: left out, it has no targets", sync.name);
+    }
+    Ok(())
 }
 
 /// Returns the exit code.

@@ -11,6 +11,7 @@ use super::{
     FAILED, WRONG,
     args::{CaptureFlags, Verify},
     small_runtime,
+    sync::say_who_has_no_target,
 };
 use crate::{
     config::{Config, Overrides, SyncConfig, TargetConfig},
@@ -29,6 +30,7 @@ const AT_ONCE: usize = 10_000;
 
 pub fn verify(state_dir: &Path, verify: &Verify) -> anyhow::Result<ExitCode> {
     let config = configuration(state_dir, verify)?;
+    say_who_has_no_target(&config)?;
     let rsync = Rsync::probe(&config.daemon.rsync)?;
     let runtime = small_runtime()?;
     let (mut drifted, mut unknown) = (false, false);

@@ -9,3 +9,8 @@ pub fn import(file: &Path) -> Result<Imported, ConfigError> {
     let bytes = read_bytes(file)?;
     if sersync::is_xml(&bytes) { sersync::parse(&bytes, file) } else { lsyncd::parse(&bytes, file) }
 }
+
+/// The same for one plugin of a confxml.xml alone: a sync without targets.
+pub fn import_plugin(file: &Path, plugin: &str) -> Result<Imported, ConfigError> {
+    sersync::parse_plugin(&read_bytes(file)?, file, plugin)
+}

@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 mod address;
+mod alone;
 mod apart;
 mod audit;
 mod error;
@@ -28,7 +29,7 @@ pub use address::{InvalidAddress, RSYNC_PORT, TargetAddress};
 pub use audit::{AuditConfig, Window};
 pub use error::ConfigError;
 pub use filter::Filter;
-pub use import::import;
+pub use import::{import, import_plugin};
 pub use pattern::InvalidPattern;
 pub use plugin::{
     EACH, ExecInput, Expression, HttpRequest, Piece, Placeholder, PluginAction, PluginConfig, PluginPaths, Separator, Template, UrlRule,
@@ -96,7 +97,7 @@ impl std::fmt::Display for Backend {
     }
 }
 
-/// One source and the targets that are kept equal to it.
+/// One source and the targets that are kept equal to it; or the plugins that are told of its changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyncConfig {
     /// Unique among the syncs; the last component of the source where none is given.
@@ -125,7 +126,7 @@ pub struct SyncConfig {
     pub full_pass: Option<Schedule>,
     /// How often a canary is sent, if it is.
     pub canary: Option<Duration>,
-    /// At least one.
+    /// Where none is, nothing is sent, and there is at least one plugin.
     pub targets: Vec<TargetConfig>,
     /// Who is told of what has arrived.
     pub plugins: Vec<PluginConfig>,

@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ConfigError, CronExpression, Window, parse, plugin::RawPlugin, sersync};
+use super::{Backend, ConfigError, CronExpression, Window, import_plugin, parse, plugin::RawPlugin, sersync};
 
 /// Bytes of a configuration.
 const LARGEST: u64 = 16 << 20;
@@ -251,6 +251,11 @@ impl RawConfig {
         Self::parse_bytes(&read_bytes(file)?, file)
     }
 
+    /// Reads a confxml.xml of sersync's for one of its plugins alone, as sersync's option `-m` has it: a sync without targets.
+    pub fn read_plugin(file: &Path, plugin: &str) -> Result<Self, ConfigError> {
+        Ok(import_plugin(file, plugin)?.raw)
+    }
+
     /// What is written and has no effect, or not the effect that one might expect. One line each, with its place.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -309,9 +314,12 @@ impl RawConfig {
         let includes = include.iter().map(|pattern| Ok(At::flag("--include", parse::include(pattern).map_err(wrong("--include"))?)));
         let patterns = excludes.chain(includes).collect::<Result<Vec<_>, ConfigError>>()?;
         let max_delete = max_delete.as_deref().map(parse::percentage).transpose().map_err(wrong("--max-delete"))?;
+        if max_delete.is_some() && self.target_count() == 0 {
+            return Err(ConfigError::new("--max-delete", "no sync has a target, so nothing is deleted (leave it out)"));
+        }
         for sync in &mut self.syncs {
             sync.patterns.extend(patterns.iter().cloned());
-            if let Some(share) = max_delete {
+            if let Some(share) = max_delete.filter(|_| !sync.targets.is_empty()) {
                 sync.max_delete = Some(At::flag("--max-delete", share));
             }
         }

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Schedule,
-    Settle, SyncConfig, TargetAddress, TargetConfig, Times, options,
+    Settle, SyncConfig, TargetAddress, TargetConfig, Times, alone, options,
     places::{Mounts, Place, last_name},
     plugin,
     raw::{At, RawAudit, RawSchedule, RawSync, RawTarget, absolute},
@@ -100,9 +100,7 @@ impl Resolver<'_> {
         let Some(source) = &raw.source else {
             return Err(self.error(&raw.section, "has no `source` (write the directory to mirror)"));
         };
-        if raw.targets.is_empty() {
-            return Err(self.error(&raw.section, "has no targets (write targets = [\"…\"] or a [[sync.target]])"));
-        }
+        alone::check(raw).map_err(|(at, message)| self.error(&at, message))?;
         let path = self.source(source)?;
         let name = match &raw.name {
             Some(name) => self.name(name)?,

@@ -110,7 +110,9 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
     for raw in targets {
         tables.push(target(raw)?);
     }
-    table.insert("target", Item::ArrayOfTables(tables));
+    if !tables.is_empty() {
+        table.insert("target", Item::ArrayOfTables(tables));
+    }
     if !plugins.is_empty() {
         let tables = plugins.iter().map(plugin::write).collect::<Result<ArrayOfTables, _>>()?;
         table.insert("plugin", Item::ArrayOfTables(tables));

@@ -134,7 +134,7 @@ impl Lane {
             self.lend_first();
             self.start_what_can_start();
             self.lend();
-            self.answer_flushes();
+            self.shared.answer_flushes(|| self.oldest(self.oldest_out()));
             self.tell();
             let (wake_at, ask_at) = (self.wake_at(), self.ask_at());
             tokio::select! {
@@ -169,7 +169,7 @@ impl Lane {
         let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark);
         let back = waiting.chain(self.aside.due(None)).collect();
         self.shared.set().put_back(back);
-        self.answer_flushes();
+        self.shared.answer_flushes(|| self.oldest(self.oldest_out()));
         self.tell();
     }
 
@@ -332,12 +332,9 @@ impl Lane {
             // One may have come between the order and its being carried out.
             lock(&self.shared.flushes).clear();
         }
-        let mut flushes = lock(&self.shared.flushes);
-        for flush in flushes.iter_mut() {
-            fresh |= !std::mem::replace(&mut flush.heard, true);
-            self.hurry = self.hurry.max(flush.barrier);
-        }
-        drop(flushes);
+        let (barrier, is_new) = self.shared.hear_flushes();
+        self.hurry = self.hurry.max(barrier);
+        fresh |= is_new;
         if fresh {
             self.retry_at = None;
             let aside = self.aside.due(None);
@@ -356,19 +353,6 @@ impl Lane {
             self.context.free_pass = true;
             self.retry_at = None;
         }
-    }
-
-    fn answer_flushes(&mut self) {
-        if lock(&self.shared.flushes).is_empty() {
-            return;
-        }
-        let oldest = self.oldest(self.oldest_out());
-        let mut flushes = lock(&self.shared.flushes);
-        for flush in flushes.extract_if(.., |flush| oldest.is_none_or(|oldest| oldest > flush.barrier)) {
-            // Whoever waited may have gone.
-            let _ = flush.done.send(());
-        }
-        flushes.retain(|flush| !flush.done.is_closed());
     }
 
     /// When the oldest mark was made that is on its way.
@@ -424,7 +408,7 @@ impl Lane {
     }
 }
 
-async fn wait_until(at: Option<Instant>) {
+pub(super) async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at.into()).await,
         None => std::future::pending().await,

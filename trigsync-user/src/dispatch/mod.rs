@@ -7,8 +7,10 @@
 //! - The source is looked at after a cut that was made after the batch was taken (`cut`).
 //! - A mark leaves the lane only when rsync said that it arrived, or when nothing is due for it.
 //! - Guards are checked before anything is deleted (`guard`).
+//! - A sync without targets has no lane, but something that tells its plugins what was marked (`announce`).
 
 mod account;
+mod announce;
 mod arrivals;
 mod aside;
 mod audited;
@@ -27,6 +29,7 @@ mod sync;
 
 use std::{sync::OnceLock, time::Instant};
 
+pub use announce::Announcer;
 pub use arrivals::Listener;
 pub use audited::{Audited, Watch};
 pub use cut::Cut;

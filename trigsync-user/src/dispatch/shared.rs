@@ -61,14 +61,22 @@ pub(super) struct Flush {
 impl LaneShared {
     /// The set of a target, with what the journal has of it. What happens to it from now on is written down for the journal.
     pub fn new(settle: Settle, name: String, address: String, left: impl IntoIterator<Item = Mark>) -> Self {
-        let mut set = DirtySet::new(settle);
-        for mark in left {
-            set.mark(&mark.path, mark.scope, mark.ops, now());
+        let shared = Self::unrecorded(settle, name, address);
+        {
+            let mut set = shared.set();
+            for mark in left {
+                set.mark(&mark.path, mark.scope, mark.ops, now());
+            }
+            set.record_changes();
         }
-        set.record_changes();
+        shared
+    }
+
+    /// An empty set that no journal keeps: nothing takes what happens to it.
+    pub fn unrecorded(settle: Settle, name: String, address: String) -> Self {
         let wake = Arc::new(Notify::new());
         Self {
-            set: Mutex::new(set),
+            set: Mutex::new(DirtySet::new(settle)),
             batches: Mutex::default(),
             report: Mutex::new(LaneReport::new(name, address)),
             changes: AtomicU64::new(0),
@@ -128,6 +136,11 @@ impl LaneShared {
         self.wake();
     }
 
+    /// Takes every mark out of the set of a lane that has ended.
+    pub fn take_all(&self) -> Vec<Mark> {
+        self.set().cut(now(), usize::MAX, Stamp::MAX).into_iter().map(|taken| taken.mark).collect()
+    }
+
     /// Has the lane look at its set.
     pub fn wake(&self) {
         self.wake.notify_one();
@@ -141,6 +154,27 @@ impl LaneShared {
         lock(&self.flushes).push(Flush { barrier, done, heard: false });
         self.wake();
         arrived
+    }
+
+    /// The lane has heard of those who wait: up to which stamp they do, and whether any is new.
+    pub(super) fn hear_flushes(&self) -> (Stamp, bool) {
+        let mut flushes = lock(&self.flushes);
+        let is_new = flushes.iter_mut().fold(false, |is_new, flush| is_new | !std::mem::replace(&mut flush.heard, true));
+        (flushes.iter().map(|flush| flush.barrier).max().unwrap_or(0), is_new)
+    }
+
+    /// Lets those go for whom everything has arrived, where the `oldest` mark is what has not.
+    pub(super) fn answer_flushes(&self, oldest: impl FnOnce() -> Option<Stamp>) {
+        if lock(&self.flushes).is_empty() {
+            return;
+        }
+        let oldest = oldest();
+        let mut flushes = lock(&self.flushes);
+        for flush in flushes.extract_if(.., |flush| oldest.is_none_or(|oldest| oldest > flush.barrier)) {
+            // Whoever waited may have gone.
+            let _ = flush.done.send(());
+        }
+        flushes.retain(|flush| !flush.done.is_closed());
     }
 
     /// Marks of what changed before will come: until [`end_search`](Self::end_search) the target is not known to be equal.

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{LaneState, PluginStatus, Status, SyncState, TargetStatus};
+use super::{AnnouncerStatus, LaneState, PluginStatus, Status, SyncState, TargetStatus};
 
 /// The type of what [`metrics`] returns, for HTTP.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,6 +52,7 @@ impl Collector for Snapshot {
             (vec![("sync", sync.name.clone())], f64::from(u8::from(is_stopped)))
         });
         gauge(&mut encoder, "sync_stopped", "1 while a guard has stopped the sync.", stopped)?;
+        self.announcers(&mut encoder)?;
         self.plugins(&mut encoder)?;
         self.targets(&mut encoder)
     }
@@ -60,7 +61,33 @@ impl Collector for Snapshot {
 /// A counter of plugins.
 type OfPlugins = (&'static str, &'static str, fn(&PluginStatus) -> u64);
 
+/// A gauge of what tells plugins alone.
+type OfAnnouncers = (&'static str, &'static str, fn(&AnnouncerStatus) -> f64);
+
 impl Snapshot {
+    /// Of syncs without targets. Where there is none, nothing.
+    fn announcers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let all: Vec<_> =
+            self.0.syncs.iter().filter_map(|sync| Some((vec![("sync", sync.name.clone())], sync.announcer.as_ref()?))).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let figures: [OfAnnouncers; 3] = [
+            ("announcer_lag_seconds", "Age of the oldest change that the plugins of a sync without targets were not told.", |announcer| {
+                seconds(announcer.lag_ms)
+            }),
+            ("announcer_pending", "Changes that wait to be told.", |announcer| (announcer.pending + announcer.in_flight) as f64),
+            ("announcer_held", "1 while the operator holds them.", |announcer| f64::from(u8::from(announcer.state == LaneState::Held))),
+        ];
+        for (name, help, figure) in figures {
+            gauge(encoder, name, help, all.iter().map(|(labels, announcer)| (labels.clone(), figure(announcer))))?;
+        }
+        let told = all.iter().map(|(labels, announcer)| (labels.clone(), announcer.told));
+        counter(encoder, "announcer_told", "Marks that were told.", told)?;
+        let degraded = all.iter().map(|(labels, announcer)| (labels.clone(), announcer.degraded));
+        counter(encoder, "announcer_degraded", "Directories told whole because the marks in them took too much memory.", degraded)
+    }
+
     fn plugins(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let labels = |sync: &str, plugin: &PluginStatus| vec![("sync", sync.to_owned()), ("plugin", plugin.name.clone())];
         let plugins: Vec<_> =

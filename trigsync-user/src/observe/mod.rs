@@ -11,6 +11,6 @@ pub use fail_log::{FailLog, Failure, What, check as check_fail_log};
 pub use metrics::{CONTENT_TYPE as METRICS_TYPE, metrics};
 pub use report::{Doing, LaneReport, Sent};
 pub use status::{
-    AuditFinding, AuditStatus, CanaryStatus, CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, PluginStatus, SearchStatus, Status,
-    SyncState, SyncStatus, TargetStatus,
+    AnnouncerStatus, AuditFinding, AuditStatus, CanaryStatus, CaptureStatus, DelayStatus, HELD_BY_OPERATOR, LaneState, PluginStatus,
+    SearchStatus, Status, SyncState, SyncStatus, TargetStatus,
 };

@@ -68,9 +68,44 @@ pub struct SyncStatus {
     pub next_full_pass_ms: Option<u64>,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+    /// Where it has none: how far its plugins are from what changed.
+    #[serde(default)]
+    pub announcer: Option<AnnouncerStatus>,
     /// Its plugins.
     #[serde(default)]
     pub plugins: Vec<PluginStatus>,
+}
+
+/// What tells the plugins of a sync without targets. What they have not been told of what it told them is in theirs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnnouncerStatus {
+    /// Whether it keeps up.
+    pub state: LaneState,
+    /// What is wrong, for `retrying` and `held`.
+    pub reason: Option<String>,
+    /// Since when the state is what it is.
+    pub since_ms: u64,
+    /// Marks that wait.
+    pub pending: u64,
+    /// Marks that are looked at.
+    pub in_flight: u64,
+    /// Age of the oldest change that was not told; 0 where all were.
+    pub lag_ms: u64,
+    /// Directories that were put in place of what was marked in them, because the marks took more memory than they may.
+    pub degraded: u64,
+    /// Events that were folded into marks.
+    pub changes: u64,
+    /// Marks that were told.
+    pub told: u64,
+    /// How long changes took from the event until they were told.
+    pub delay: DelayStatus,
+}
+
+impl From<TargetStatus> for AnnouncerStatus {
+    fn from(lane: TargetStatus) -> Self {
+        let TargetStatus { state, reason, since_ms, pending, in_flight, lag_ms, degraded, changes, sent, delay, .. } = lane;
+        Self { state, reason, since_ms, pending, in_flight, lag_ms, degraded, changes, told: sent, delay }
+    }
 }
 
 /// One plugin.

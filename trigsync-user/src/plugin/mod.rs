@@ -1,11 +1,13 @@
 //! Plugins: programs, connections and requests that are told what has arrived.
 //!
-//! - A path is told when every target of its sync has it, or the one that `after` names (`gather`). It may be told again, never as it was not.
+//! - A path is told when every target of its sync has it, or the one that `after` names (`gather`); in a sync without targets when it was looked
+//!   at. It may be told again, never as it was not.
 //! - Nothing waits for a plugin: what it was not told yet is in a queue of its own, and where that is full, directories take the place of what is
 //!   in them (`queue`). Every fold, failure and path that was given up is counted.
 //! - Each plugin has one task and one run at a time, in order (`runner`). What a run is, is in `exec`, `tcp` and `http`.
 //! - Nothing of it is kept: a path is told at most once for each arrival, and what was not told when the daemon ends is told no more.
 
+mod check;
 mod exec;
 mod gather;
 mod http;
@@ -15,6 +17,8 @@ mod runner;
 mod tcp;
 
 use std::{path::Path, sync::Arc, time::Instant};
+
+pub use check::check;
 
 use crate::{
     config::{PluginConfig, SyncConfig},
@@ -56,7 +60,7 @@ impl Listener for Ear {
 }
 
 impl Plugins {
-    /// Has the plugins of a sync hear of these lanes, which are in the order of its targets. Those in `kept` that are still wanted go on with what
+    /// Has the plugins of a sync hear of these lanes, which are in the order of its targets, or of the one that a sync without targets has. Those in `kept` that are still wanted go on with what
     /// they had; the others are told what they have not been told, until `until`.
     pub fn start(config: &SyncConfig, lanes: &[Arc<LaneShared>], kept: Option<Self>, until: Instant) -> Self {
         let (mut old, waiting) = kept.map_or_else(Default::default, |kept| (kept.running, kept.gather.take()));
@@ -72,8 +76,9 @@ impl Plugins {
             running.iter().filter(|plugin| plugin.config().after.as_deref() == after).map(Running::shared).collect()
         };
         let gather = Arc::new(Gather::new(of(None), lanes, waiting));
-        for (index, (target, lane)) in config.targets.iter().zip(lanes).enumerate() {
-            let ear = Ear { lane: index, gather: gather.clone(), own: of(Some(&target.name)) };
+        for (index, lane) in lanes.iter().enumerate() {
+            let own = config.targets.get(index).map(|target| of(Some(&target.name))).unwrap_or_default();
+            let ear = Ear { lane: index, gather: gather.clone(), own };
             lane.listen((!running.is_empty()).then(|| Arc::new(ear) as Arc<dyn Listener>));
         }
         Self { running, gather }

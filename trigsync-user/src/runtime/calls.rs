@@ -6,6 +6,7 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
+    announcer::RunningAnnouncer,
     daemon::Daemon,
     sync::{RunningLane, RunningSync},
 };
@@ -79,20 +80,23 @@ impl Daemon {
             canary_trouble: None,
             next_full_pass_ms: None,
             targets: Vec::new(),
+            announcer: None,
             plugins: Vec::new(),
         });
         self.syncs.iter().map(RunningSync::status).chain(broken).collect()
     }
 
-    /// Lanes that are meant; an error where there are none.
-    fn lanes_of(&self, which: &Which) -> Result<Vec<(&RunningSync, &RunningLane)>, Response> {
+    /// Lanes that are meant, and what tells the plugins of syncs without targets; an error where there is neither.
+    fn meant(&self, which: &Which) -> Result<(Vec<LaneOf<'_>>, Vec<AnnouncerOf<'_>>), Response> {
         let Which { sync: wanted, target } = which;
         let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
-        let syncs = self.syncs.iter().filter(|sync| is(wanted, &sync.context.config.name));
-        let lanes = syncs.flat_map(|sync| sync.lanes.iter().map(move |lane| (sync, lane)));
+        let syncs: Vec<_> = self.syncs.iter().filter(|sync| is(wanted, &sync.context.config.name)).collect();
+        let lanes = syncs.iter().flat_map(|sync| sync.lanes.iter().map(|lane| (*sync, lane)));
         let lanes: Vec<_> = lanes.filter(|(_, lane)| is(target, &lane.target.name)).collect();
-        match lanes.is_empty() {
-            false => Ok(lanes),
+        let announcers = syncs.iter().filter_map(|sync| Some((*sync, sync.announcer.as_ref()?)));
+        let announcers: Vec<_> = announcers.filter(|_| target.is_none()).collect();
+        match lanes.is_empty() && announcers.is_empty() {
+            false => Ok((lanes, announcers)),
             true => Err(Response::Error {
                 message: match (wanted, target) {
                     (Some(sync), None) => format!("there is no sync `{sync}`"),
@@ -103,14 +107,24 @@ impl Daemon {
         }
     }
 
+    /// Lanes that are meant; an error where there are none.
+    fn lanes_of(&self, which: &Which) -> Result<Vec<LaneOf<'_>>, Response> {
+        match self.meant(which)?.0 {
+            lanes if lanes.is_empty() => {
+                Err(Response::Error { message: "there is no target: only plugins are told, and there is nothing to compare".into() })
+            }
+            lanes => Ok(lanes),
+        }
+    }
+
     async fn release_all(&self, which: &Which, answer: oneshot::Sender<Response>) {
-        let lanes = match self.lanes_of(which) {
-            Ok(lanes) => lanes,
+        let (lanes, announcers) = match self.meant(which) {
+            Ok(meant) => meant,
             Err(response) => return say(answer, response),
         };
         let (mut names, mut notings) = (Vec::new(), Vec::new());
         let mut last = None;
-        for (sync, lane) in lanes {
+        for sync in lanes.iter().map(|(sync, _)| sync).chain(announcers.iter().map(|(sync, _)| sync)) {
             // Once for each sync, and not where only a target was named.
             if which.target.is_none() && last.replace(sync.id) != Some(sync.id) && sync.context.gate().stopped.is_some() {
                 if let Err(error) = self.release(sync).await {
@@ -118,17 +132,18 @@ impl Daemon {
                 }
                 names.push(sync.context.config.name.clone());
             }
-            if lane.shared.release() {
-                notings.push(self.journal.held(sync.key_of(lane), false));
-                names.push(lane.target.name.clone());
-            }
         }
+        for (sync, lane) in lanes.into_iter().filter(|(_, lane)| lane.shared.release()) {
+            notings.push(self.journal.held(sync.key_of(lane), false));
+            names.push(lane.target.name.clone());
+        }
+        names.extend(announcers.into_iter().filter(|(_, announcer)| announcer.shared.release()).map(|(_, announcer)| announcer.name()));
         done_when_noted(names, notings, answer);
     }
 
     fn hold(&self, which: &Which, answer: oneshot::Sender<Response>) {
-        let lanes = match self.lanes_of(which) {
-            Ok(lanes) => lanes,
+        let (lanes, announcers) = match self.meant(which) {
+            Ok(meant) => meant,
             Err(response) => return say(answer, response),
         };
         let (mut names, mut notings) = (Vec::new(), Vec::new());
@@ -138,14 +153,21 @@ impl Daemon {
             notings.push(self.journal.held(sync.key_of(lane), true));
             names.push(lane.target.name.clone());
         }
+        for (_, announcer) in announcers.into_iter().filter(|(_, announcer)| !announcer.shared.is_held()) {
+            tracing::info!("{}: held by the operator", announcer.name());
+            announcer.shared.hold();
+            names.push(announcer.name());
+        }
         done_when_noted(names, notings, answer);
     }
 
     fn retry(&self, which: &Which) -> Response {
-        match self.lanes_of(which) {
-            Ok(lanes) => {
+        match self.meant(which) {
+            Ok((lanes, announcers)) => {
                 lanes.iter().for_each(|(_, lane)| lane.shared.retry());
-                Response::Done { names: lanes.iter().map(|(_, lane)| lane.target.name.clone()).collect() }
+                announcers.iter().for_each(|(_, announcer)| announcer.shared.retry());
+                let names = lanes.iter().map(|(_, lane)| lane.target.name.clone());
+                Response::Done { names: names.chain(announcers.iter().map(|(_, announcer)| announcer.name())).collect() }
             }
             Err(response) => response,
         }
@@ -201,8 +223,7 @@ impl Daemon {
             return say(answer, Response::Behind { targets });
         }
         let capture = self.capture.clone();
-        let lanes: Vec<_> =
-            self.syncs.iter().flat_map(|sync| sync.lanes.iter().map(|lane| (sync.context.clone(), lane.shared.clone()))).collect();
+        let lanes: Vec<_> = self.syncs.iter().flat_map(|sync| sync.shared().map(|shared| (sync.context.clone(), shared.clone()))).collect();
         tokio::spawn(async move {
             let response = match timeout(limit, arrival(&capture, &lanes)).await {
                 Ok(Ok(true)) => Response::Flushed,
@@ -213,6 +234,12 @@ impl Daemon {
         });
     }
 }
+
+/// A lane that is meant, and its sync.
+type LaneOf<'a> = (&'a RunningSync, &'a RunningLane);
+
+/// The same of what tells plugins alone.
+type AnnouncerOf<'a> = (&'a RunningSync, &'a RunningAnnouncer);
 
 fn say(answer: oneshot::Sender<Response>, response: Response) {
     // The client may have gone.

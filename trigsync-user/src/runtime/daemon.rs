@@ -14,8 +14,9 @@ use tokio::{
 
 use super::{
     Options, RuntimeError, StateDir,
+    announcer::RunningAnnouncer,
     canary::{self, Canary},
-    fan_out::{FanOut, Table, everything},
+    fan_out::{FanOut, Table},
     hook::Hook,
     metrics,
     notify::{self, Notifier},
@@ -32,7 +33,7 @@ use crate::{
     config::{Config, RawConfig, SyncConfig, TargetConfig},
     control::{Call, serve},
     dispatch::{Cut, LaneShared, SyncContext},
-    journal::{Journal, LaneKey, Left},
+    journal::{Journal, Left},
     model::RootId,
     observe::{FailLog, SyncState},
     plan::open_root,
@@ -56,14 +57,23 @@ pub struct Daemon {
     pub(super) passed_over: Vec<(Tier, String)>,
     state_dir: StateDir,
     table: Table,
-    tools: Tools,
+    pub(super) tools: Tools,
     pub(super) journal: Journal,
-    fail_log: FailLog,
+    pub(super) fail_log: FailLog,
     calls: mpsc::Receiver<Call>,
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
     last_root: u32,
+}
+
+/// What a sync that begins anew goes on with.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// By the names of their targets.
+    pub lanes: HashMap<String, Arc<LaneShared>>,
+    pub announced: Option<Arc<LaneShared>>,
+    pub plugins: Option<Plugins>,
 }
 
 /// How often states are compared for `on_state_change`.
@@ -88,7 +98,8 @@ impl Daemon {
     /// Checks everything, arms capture and starts the lanes. When it returns, no change is missed any more.
     pub async fn start(options: Options) -> Result<Self, RuntimeError> {
         let (raw, config) = options.configuration()?;
-        let rsync = Rsync::probe(&config.daemon.rsync)?;
+        let has_targets = config.syncs.iter().any(|sync| !sync.targets.is_empty());
+        let rsync = has_targets.then(|| Rsync::probe(&config.daemon.rsync)).transpose()?;
         let state_dir = StateDir::take(&options.state_dir)?;
         state_dir.let_pass(config.daemon.control_group)?;
         canary::clear(state_dir.path());
@@ -148,51 +159,85 @@ impl Daemon {
 
     async fn start_syncs(&mut self, left: &Left) -> Result<(), RuntimeError> {
         for config in self.config.syncs.clone() {
-            let (mut sync, continuity) = self.start_sync(config, HashMap::new(), None, left).await?;
+            let (mut sync, continuity) = self.start_sync(config, Kept::default(), left).await?;
             sync.mark_missed(self.options.initial_sync, continuity, left, &self.journal);
             self.syncs.push(sync);
         }
+        self.hear().await?;
         self.share_memory();
         self.journal.go_on();
         Ok(())
     }
 
     /// Every lane may hold the same part. A quarter is for what marks need besides: the journal's changes that wait, and batches on their way.
-    fn share_memory(&self) {
-        let lanes: Vec<_> = self.syncs.iter().flat_map(|sync| &sync.lanes).collect();
+    pub(super) fn share_memory(&self) {
+        let lanes: Vec<_> = self.syncs.iter().flat_map(RunningSync::shared).collect();
         let part = self.config.daemon.memory / 4 * 3 / lanes.len().max(1) as u64;
-        lanes.iter().for_each(|lane| lane.shared.bound(usize::try_from(part).unwrap_or(usize::MAX)));
+        lanes.iter().for_each(|shared| shared.bound(usize::try_from(part).unwrap_or(usize::MAX)));
     }
 
-    /// Arms a root and starts its lanes; those in `kept` go on with what they had, others with what is `left`.
-    async fn start_sync(
+    /// Arms a root and starts its lanes, or what tells its plugins, which has to [`hear`](Self::hear) yet; those in `kept` go on with what they
+    /// had, others with what is `left`.
+    pub(super) async fn start_sync(
         &mut self,
         config: SyncConfig,
-        mut kept: HashMap<String, Arc<LaneShared>>,
-        plugins: Option<Plugins>,
+        mut kept: Kept,
         left: &Left,
     ) -> Result<(RunningSync, Continuity), RuntimeError> {
         self.last_root += 1;
         let id = RootId(self.last_root);
         let (_, identity) = open_root(&config.source)?;
+        let rsync = self.rsync_for(&config)?;
         let context = Arc::new(SyncContext::new(Arc::new(config), identity).telling(self.fail_log.clone()));
         let config = &context.config;
         let share = |target: &TargetConfig| RunningLane::share(config, target, left);
-        let shared: Vec<_> = config.targets.iter().map(|target| kept.remove(&target.name).unwrap_or_else(|| share(target))).collect();
-        self.table.enter(id, context.clone(), shared.clone());
+        let mut shared: Vec<_> =
+            config.targets.iter().map(|target| kept.lanes.remove(&target.name).unwrap_or_else(|| share(target))).collect();
+        let is_deaf = shared.is_empty() && kept.announced.is_none();
+        if config.targets.is_empty() {
+            shared.push(kept.announced.unwrap_or_else(|| RunningAnnouncer::share(config)));
+        }
+        self.table.enter(id, context.clone(), if is_deaf { Vec::new() } else { shared.clone() });
         let added = self.capture.add_root(id, watched(config, self.state_dir.path())).await;
         let continuity = added.inspect_err(|_| self.table.remove(id))?;
-        let plugins = Plugins::start(config, &shared, plugins, Instant::now() + self.tools.grace);
-        let start = |(target, shared): (&TargetConfig, _)| RunningLane::start(&context, target.clone(), shared, &self.tools);
-        let lanes: Vec<_> = config.targets.iter().zip(shared).map(start).collect();
-        let canary = Canary::start(
-            &context,
-            lanes.iter().map(|lane| (lane.target.clone(), lane.shared.clone())),
-            &self.tools.rsync,
-            self.state_dir.path(),
-        );
+        let plugins = Plugins::start(config, &shared, kept.plugins, Instant::now() + self.tools.grace);
+        let start = |(target, shared): (&TargetConfig, &Arc<LaneShared>), rsync| {
+            RunningLane::start(&context, target.clone(), shared.clone(), rsync, &self.tools)
+        };
+        let (lanes, announcer): (Vec<_>, _) = match &rsync {
+            Some(rsync) => (config.targets.iter().zip(&shared).map(|lane| start(lane, rsync)).collect(), None),
+            None => (Vec::new(), shared.pop().map(|shared| RunningAnnouncer::start(&context, shared, is_deaf, &self.tools))),
+        };
+        let canaries = lanes.iter().map(|lane| (lane.target.clone(), lane.shared.clone()));
+        let canary = rsync.as_ref().and_then(|rsync| Canary::start(&context, canaries, rsync, self.state_dir.path()));
         let full_passes = FullPasses::start(&context, lanes.iter().map(|lane| lane.shared.clone()).collect());
-        Ok((RunningSync { id, lanes, context: context.clone(), search: None, canary, full_passes, plugins }, continuity))
+        Ok((RunningSync { id, lanes, announcer, context: context.clone(), search: None, canary, full_passes, plugins }, continuity))
+    }
+
+    /// Has those hear what changes from now on that were started deaf. Nobody is told of what happened before: not of what a capture has kept that
+    /// outlived the last daemon either.
+    pub(super) async fn hear(&mut self) -> Result<(), RuntimeError> {
+        if !self.syncs.iter().any(RunningSync::is_deaf) {
+            return Ok(());
+        }
+        self.capture.barrier().await?;
+        for sync in self.syncs.iter_mut().filter(|sync| sync.is_deaf()) {
+            self.table.enter(sync.id, sync.context.clone(), sync.shared().cloned().collect());
+            sync.announcer.iter_mut().for_each(|announcer| announcer.is_deaf = false);
+        }
+        // What was passed over is told again in a new epoch.
+        Ok(self.capture.cut().await?)
+    }
+
+    /// The rsync for the targets of a sync; none where it has none.
+    fn rsync_for(&mut self, config: &SyncConfig) -> Result<Option<Rsync>, RuntimeError> {
+        if config.targets.is_empty() {
+            return Ok(None);
+        }
+        if self.tools.rsync.is_none() {
+            self.tools.rsync = Some(Rsync::probe(&self.config.daemon.rsync)?);
+        }
+        Ok(self.tools.rsync.clone())
     }
 
     /// Which tier captures.
@@ -251,21 +296,25 @@ impl Daemon {
         result
     }
 
-    /// Every lane with its target's name.
+    /// Every lane with its target's name, and whatever tells plugins alone.
     fn lanes(&self) -> Vec<(String, Arc<LaneShared>)> {
-        self.syncs.iter().flat_map(|sync| &sync.lanes).map(|lane| (lane.target.name.clone(), lane.shared.clone())).collect()
+        let lanes = self.syncs.iter().flat_map(|sync| &sync.lanes).map(|lane| (lane.target.name.clone(), lane.shared.clone()));
+        let announcers = self.syncs.iter().flat_map(|sync| &sync.announcer);
+        lanes.chain(announcers.map(|announcer| (announcer.name(), announcer.shared.clone()))).collect()
     }
 
     /// One line for the service manager: the target that is furthest behind.
     fn summary(&self) -> String {
         let syncs = self.sync_status();
         let stopped = syncs.iter().filter(|sync| sync.state != SyncState::Running).count();
+        let alone = syncs.iter().filter(|sync| sync.announcer.is_some()).count();
         let targets: Vec<_> = syncs.into_iter().flat_map(|sync| sync.targets).collect();
         let behind = targets.iter().filter(|target| target.lag_ms > 0).count();
         let worst = targets.iter().max_by_key(|target| target.lag_ms).filter(|target| target.lag_ms > 0);
         let worst = worst.map_or_else(String::new, |target| format!(", {} by {:.0} s", target.name, target.lag_ms as f64 / 1000.0));
         let stopped = if stopped > 0 { format!(", {stopped} syncs stopped") } else { String::new() };
-        format!("{} targets, {behind} behind{worst}{stopped}", targets.len())
+        let alone = if alone > 0 { format!(", {alone} syncs of plugins alone") } else { String::new() };
+        format!("{} targets, {behind} behind{worst}{alone}{stopped}", targets.len())
     }
 
     async fn finish(self) {
@@ -289,109 +338,7 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration again; what did not change keeps running. A wrong configuration changes nothing.
-    async fn reload(&mut self) {
-        let (raw, config) = match self.options.configuration() {
-            Ok(read) => read,
-            Err(error) => return tracing::error!("the configuration was not reloaded: {error}"),
-        };
-        self.fail_log.write_to(config.daemon.fail_log.as_deref());
-        self.config.daemon.fail_log = config.daemon.fail_log.clone();
-        if config.daemon != self.config.daemon {
-            tracing::warn!("daemon-wide keys have changed; they take effect at the next start");
-        }
-        // Until every lane is entered that there will be, the next daemon is to begin where this one was before.
-        self.journal.hold();
-        let mut old: Vec<_> = std::mem::take(&mut self.syncs);
-        self.broken.clear();
-        for new in config.syncs.clone() {
-            let index = old.iter().position(|sync| sync.context.config.name == new.name);
-            let running = index.map(|index| old.swap_remove(index));
-            let lanes: Vec<_> = running.iter().flat_map(RunningSync::keys).collect();
-            notify::moving();
-            match self.replace(running, new.clone()).await {
-                Ok(sync) => {
-                    let stays = |key: &LaneKey| sync.lanes.iter().any(|lane| lane.target.name == key.target);
-                    lanes.into_iter().filter(|key| !stays(key)).for_each(|key| self.journal.leave(key));
-                    self.syncs.push(sync);
-                }
-                Err(error) => {
-                    tracing::error!("sync {} does not run: {error}", new.name);
-                    self.broken.push((new, format!("{error}; when that is mended, reload the configuration (SIGHUP)")));
-                    // Nobody sees what it misses from now on.
-                    lanes.into_iter().for_each(|key| self.journal.leave(key));
-                }
-            }
-        }
-        for sync in old {
-            tracing::info!("sync {} is no longer configured", sync.context.config.name);
-            self.forget(sync.id).await;
-            sync.keys().for_each(|key| self.journal.leave(key));
-            sync.stop(Instant::now() + self.tools.grace).await;
-        }
-        self.share_memory();
-        self.journal.go_on();
-        (self.raw, self.config.syncs) = (raw, config.syncs);
-        tracing::info!("the configuration was reloaded");
-    }
-
-    /// Brings one sync to its new configuration.
-    async fn replace(&mut self, running: Option<RunningSync>, new: SyncConfig) -> Result<RunningSync, RuntimeError> {
-        let Some(running) = running else {
-            tracing::info!("sync {} is new: a full pass", new.name);
-            let (sync, _) = self.start_sync(new, HashMap::new(), None, &Left::default()).await?;
-            sync.mark_everything();
-            sync.lanes.iter().for_each(|lane| sync.enter(lane, &self.journal));
-            return Ok(sync);
-        };
-        let stopped = running.context.gate().stopped.is_some();
-        if *running.context.config == new && !stopped {
-            return Ok(running);
-        }
-        let old = running.context.config.clone();
-        // The same paths are watched and meant: what a lane has collected stays good.
-        let same_tree = old.source == new.source
-            && old.filter == new.filter
-            && old.cross_mounts == new.cross_mounts
-            && old.keep == new.keep
-            && !stopped;
-        let id = running.id;
-        drop(running.canary);
-        // One that is under way goes on for the lanes that are kept, and is of no use to others.
-        let search = running.search;
-        let lanes = join_all(running.lanes.into_iter().map(RunningLane::stop)).await;
-        let held: Vec<_> = lanes.iter().filter(|(_, shared)| shared.is_held()).map(|(target, _)| target.name.clone()).collect();
-        let mut kept = HashMap::new();
-        for (target, shared) in lanes {
-            let stays = new.targets.iter().any(|other| other.name == target.name && other.address == target.address);
-            if same_tree && stays {
-                shared.settle(new.settle);
-                kept.insert(target.name, shared);
-            }
-        }
-        let names: Vec<_> = kept.keys().cloned().collect();
-        let result = self.start_sync(new, kept, Some(running.plugins), &Left::default()).await;
-        // What was told of the old root alone reaches the sets that are kept.
-        if let Err(error) = self.capture.barrier().await {
-            tracing::warn!("{error}");
-        }
-        self.forget(id).await;
-        let (mut sync, _) = result?;
-        sync.search = search;
-        for lane in sync.lanes.iter().filter(|lane| !names.contains(&lane.target.name)) {
-            tracing::info!("sync {}: a full pass to {}", sync.context.config.name, lane.target.name);
-            lane.shared.mark_all([everything()]);
-            sync.enter(lane, &self.journal);
-        }
-        for lane in sync.lanes.iter().filter(|lane| held.contains(&lane.target.name) && !lane.shared.is_held()) {
-            lane.shared.hold();
-            // Nobody waits for a reload.
-            drop(self.journal.held(sync.key_of(lane), true));
-        }
-        Ok(sync)
-    }
-
-    async fn forget(&self, id: RootId) {
+    pub(super) async fn forget(&self, id: RootId) {
         self.table.remove(id);
         if let Err(error) = self.capture.remove_root(id).await {
             tracing::warn!("{error}");

@@ -59,18 +59,15 @@ impl Hook {
     pub fn look(&mut self, syncs: impl IntoIterator<Item = SyncStatus>) {
         let Some(changes) = self.changes.clone() else { return };
         for sync in syncs {
-            let (state, reason) = match &sync.state {
-                SyncState::Running => ("ok", None),
-                SyncState::Stopped(reason) => ("stopped", Some(reason.clone())),
+            let (state, reason) = match (&sync.state, &sync.announcer) {
+                (SyncState::Stopped(reason), _) => ("stopped", Some(reason.clone())),
+                // A sync without targets is all that there is to tell of.
+                (SyncState::Running, Some(announcer)) => (word(announcer.state), announcer.reason.clone()),
+                (SyncState::Running, None) => ("ok", None),
             };
             self.compare(&changes, &sync.name, None, state, reason);
             for target in &sync.targets {
-                let state = match target.state {
-                    LaneState::Ok | LaneState::Behind => "ok",
-                    LaneState::Retrying => "retrying",
-                    LaneState::Held => "held",
-                };
-                self.compare(&changes, &sync.name, Some(target.name.clone()), state, target.reason.clone());
+                self.compare(&changes, &sync.name, Some(target.name.clone()), word(target.state), target.reason.clone());
             }
         }
     }
@@ -94,6 +91,14 @@ impl Hook {
         if changes.try_send(change).is_ok() {
             self.known.insert(key, to);
         }
+    }
+}
+
+fn word(state: LaneState) -> &'static str {
+    match state {
+        LaneState::Ok | LaneState::Behind => "ok",
+        LaneState::Retrying => "retrying",
+        LaneState::Held => "held",
     }
 }
 
@@ -140,6 +145,7 @@ mod tests {
             canary_trouble: None,
             next_full_pass_ms: None,
             targets: vec![target_status],
+            announcer: None,
             plugins: vec![],
         }
     }
@@ -162,5 +168,17 @@ mod tests {
         assert_eq!(look(SyncState::Running, LaneState::Retrying), []);
         assert_eq!(look(SyncState::Stopped("empty".into()), LaneState::Held), [(false, "ok", "stopped"), (true, "retrying", "held")]);
         assert_eq!(look(SyncState::Running, LaneState::Behind), [(false, "stopped", "ok"), (true, "held", "ok")]);
+    }
+
+    #[test]
+    fn a_sync_without_targets_is_told_of_itself() {
+        let (sender, mut told) = mpsc::channel(8);
+        let mut hook = Hook { known: HashMap::new(), changes: Some(sender) };
+        for (state, to) in [(LaneState::Held, Some("held")), (LaneState::Held, None), (LaneState::Ok, Some("ok"))] {
+            let mut sync = sync(SyncState::Running, state);
+            sync.announcer = sync.targets.pop().map(Into::into);
+            hook.look([sync]);
+            assert_eq!(told.try_recv().ok().map(|change| (change.target, change.to)), to.map(|to| (None, to)));
+        }
     }
 }

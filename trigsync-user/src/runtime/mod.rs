@@ -6,6 +6,7 @@
 //! - A lane is entered in the journal after what is due for it is marked; until all are, the journal does not note how far capture was read.
 //! - Everything ends by dropping senders and by one cancellation token a lane.
 
+mod announcer;
 mod calls;
 mod canary;
 mod daemon;
@@ -14,6 +15,7 @@ mod hook;
 mod initial;
 mod metrics;
 mod notify;
+mod reload;
 mod schedule;
 mod search;
 mod state_dir;
@@ -56,6 +58,13 @@ pub struct Options {
 pub enum Origin {
     /// A file, read again on SIGHUP.
     File(PathBuf),
+    /// One plugin of a confxml.xml of sersync's, alone; read again in the same way.
+    Plugin {
+        /// The confxml.xml.
+        file: PathBuf,
+        /// The plugin's name in it.
+        plugin: String,
+    },
     /// The command line.
     Flags(Box<RawConfig>),
 }
@@ -111,6 +120,7 @@ impl Options {
     pub fn configuration(&self) -> Result<(RawConfig, Config), ConfigError> {
         let raw = match &self.origin {
             Origin::File(file) => RawConfig::read(file)?,
+            Origin::Plugin { file, plugin } => RawConfig::read_plugin(file, plugin)?,
             Origin::Flags(raw) => (**raw).clone(),
         };
         for warning in raw.warnings() {

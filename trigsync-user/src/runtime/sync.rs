@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     InitialSync,
+    announcer::RunningAnnouncer,
     canary::Canary,
     fan_out::everything,
     initial::{self, Due},
@@ -35,6 +36,8 @@ pub(super) struct RunningSync {
     pub id: RootId,
     pub context: Arc<SyncContext>,
     pub lanes: Vec<RunningLane>,
+    /// Where there are no targets.
+    pub announcer: Option<RunningAnnouncer>,
     pub search: Option<Search>,
     pub canary: Option<Canary>,
     pub full_passes: Option<FullPasses>,
@@ -43,7 +46,8 @@ pub(super) struct RunningSync {
 
 /// What every lane works with.
 pub(super) struct Tools {
-    pub rsync: Rsync,
+    /// None until a sync has a target: without one nobody needs it.
+    pub rsync: Option<Rsync>,
     pub cut: Cut,
     /// How long what is in flight may take when a lane is stopped.
     pub grace: Duration,
@@ -62,12 +66,12 @@ pub(super) struct RunningLane {
 }
 
 impl RunningLane {
-    pub fn start(sync: &Arc<SyncContext>, target: TargetConfig, shared: Arc<LaneShared>, tools: &Tools) -> Self {
+    pub fn start(sync: &Arc<SyncContext>, target: TargetConfig, shared: Arc<LaneShared>, rsync: &Rsync, tools: &Tools) -> Self {
         let stop = CancellationToken::new();
-        let lane = Lane::new(shared.clone(), sync.clone(), target.clone(), tools.rsync.clone(), tools.cut.clone());
+        let lane = Lane::new(shared.clone(), sync.clone(), target.clone(), rsync.clone(), tools.cut.clone());
         let task = tokio::spawn(lane.run(stop.clone(), tools.grace));
         let (audit, orders) = mpsc::channel(4);
-        let auditor = Auditor::new(sync.clone(), shared.clone(), target.clone(), tools.rsync.clone(), tools.capture.clone());
+        let auditor = Auditor::new(sync.clone(), shared.clone(), target.clone(), rsync.clone(), tools.capture.clone());
         let auditor = tokio::spawn(auditor.run(orders));
         Self { target, shared, audit, stop, task, auditor }
     }
@@ -104,9 +108,19 @@ impl RunningLane {
 }
 
 impl RunningSync {
-    /// Has everything compared, at every target.
+    /// The shared sides of its lanes, and of what tells its plugins where it has none.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<LaneShared>> {
+        self.lanes.iter().map(|lane| &lane.shared).chain(self.announcer.iter().map(|announcer| &announcer.shared))
+    }
+
+    /// Whether capture does not reach it yet.
+    pub fn is_deaf(&self) -> bool {
+        self.announcer.as_ref().is_some_and(|announcer| announcer.is_deaf)
+    }
+
+    /// Has everything compared, at every target; or told.
     pub fn mark_everything(&self) {
-        self.lanes.iter().for_each(|lane| lane.shared.mark_all([everything()]));
+        self.shared().for_each(|shared| shared.mark_all([everything()]));
     }
 
     /// Marks what changed before the lanes were there, beyond what the last daemon has left unsent.
@@ -171,6 +185,12 @@ impl RunningSync {
         }
         // They are needed to say what has arrived everywhere.
         let _lanes = join_all(self.lanes.into_iter().map(RunningLane::stop)).await;
+        if let Some(announcer) = self.announcer {
+            let left = announcer.stop().await.status().pending;
+            if left > 0 {
+                tracing::warn!("{}: {left} changes were not told, and are told no more", self.context.config.name);
+            }
+        }
         self.plugins.finish(until).await;
     }
 
@@ -188,6 +208,7 @@ impl RunningSync {
             next_full_pass_ms: self.full_passes.as_ref().and_then(FullPasses::next_ms),
             canary_trouble: self.canary.as_ref().and_then(Canary::trouble),
             targets: self.lanes.iter().map(|lane| self.target_status(lane)).collect(),
+            announcer: self.announcer.as_ref().map(RunningAnnouncer::status),
             plugins: self.plugins.status(),
         }
     }

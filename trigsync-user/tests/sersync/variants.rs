@@ -187,6 +187,36 @@ pub fn variants() -> Vec<(&'static str, Vec<u8>)> {
             "<plugin name=\"http\"><localpath watch=\"$DIR/www\"><deshost url=\"example.org/hook\" port=\"80\"/></localpath></plugin>";
         plugin("http").replace("</head>", &format!("{http}</head>"))
     });
+    // With sersync's option -m.
+    let alone = |name: &str, edits: &[(&str, &str)]| {
+        let mark = format!("<!-- -m {name} --><head version");
+        let marked = [&[("<head version", &*mark)], edits].concat();
+        edited(&marked)
+    };
+    for (title, name) in
+        [("-m command", "command"), ("-m socket", "socket"), ("-m http", "http"), ("-m refreshCDN without its password", "refreshCDN")]
+    {
+        add(title, alone(name, &[]));
+    }
+    add("-m refreshCDN with its password in a file", alone("refreshCDN", &[("<head version", "<!-- password --><head version")]));
+    add("-m with a name that sersync does not know", alone("commands", &[]));
+    add("-m without any plugin", least("").replace("<head>", "<!-- -m command --><head>"));
+    add(
+        "-m with a filter, switches and options that mean nothing for it",
+        alone(
+            "command",
+            &[
+                FILTER,
+                ONLY,
+                CRONTAB,
+                ("<delete start=\"true\"", "<delete start=\"false\""),
+                ("<closeWrite start=\"true\"", "<closeWrite start=\"false\""),
+                ("-artuz", "--files-from=x -n"),
+                ("ip=\"127.0.0.1\"", ""),
+            ],
+        ),
+    );
+    add("-m with a command for a shell", alone("command", &[("suffix=\"\"", "suffix=\"&gt;&gt; /tmp/log\"")]));
     add("UTF-8 under another declaration", chinese.clone());
     add("a byte order mark", "\u{feff}\n".to_owned() + &edited(&[("ISO-8859-1", "UTF-8")]));
     add("an encoding that nobody knows", edited(&[("ISO-8859-1", "klingon")]));

@@ -6,7 +6,9 @@
 use std::path::Path;
 
 use super::{
-    Note, short,
+    Note,
+    settings::{Plugin, PluginSettings},
+    short,
     xml::{self, Attribute, Element, Spot},
 };
 use crate::config::{ConfigError, error::near_miss, raw::At};
@@ -32,6 +34,8 @@ pub(super) struct Confxml {
     pub crontab: Switched,
     /// rsync's patterns, not regular expressions.
     pub crontab_filter: Expressions,
+    /// The plugin is all that is wanted: its own directory is watched, and there are no remotes.
+    pub alone: bool,
     pub plugin: Plugin,
     /// The first of the name that `plugin` asks for.
     pub settings: Option<PluginSettings>,
@@ -86,21 +90,6 @@ pub(super) struct Switched {
 pub(super) struct FailLog {
     pub path: At<String>,
     pub minutes: At<String>,
-}
-
-#[derive(Debug)]
-pub(super) struct Plugin {
-    pub start: At<bool>,
-    pub name: At<String>,
-}
-
-/// What a plugin is to do. Its password, where it has one, is not kept.
-#[derive(Debug)]
-pub(super) enum PluginSettings {
-    Command { prefix: At<String>, suffix: At<String>, ignore_error: At<bool>, only: Expressions },
-    Socket { watch: At<String>, ip: At<String>, port: At<String> },
-    RefreshCdn { watch: At<String>, domain: At<String>, port: At<String>, user: At<String>, base: At<String>, matching: Option<At<String>> },
-    Http { watch: At<String>, url: At<String> },
 }
 
 /// An element that sersync knows.
@@ -187,8 +176,8 @@ const HEAD: Known = Known {
 /// Those of which there may be several.
 const REPEATED: &[&str] = &["remote", "exclude", "include", "plugin"];
 
-/// Reads the file, and notes what sersync would not have read.
-pub(super) fn read(bytes: &[u8], file: &Path, notes: &mut Vec<Note>) -> Result<Confxml, ConfigError> {
+/// Reads the file, for one plugin `alone` or for all that it mirrors, and notes what sersync would not have read.
+pub(super) fn read(bytes: &[u8], file: &Path, alone: Option<&str>, notes: &mut Vec<Note>) -> Result<Confxml, ConfigError> {
     let (root, encoding) = xml::read(bytes, file)?;
     let mut reader = Reader { file, encoding, notes };
     if !root.name.eq_ignore_ascii_case(HEAD.name) {
@@ -196,10 +185,10 @@ pub(super) fn read(bytes: &[u8], file: &Path, notes: &mut Vec<Note>) -> Result<C
         return Err(place(root.spot, (), "head").error(Some(file), message));
     }
     reader.pass_over(&root, &HEAD);
-    reader.confxml(&root)
+    reader.confxml(&root, alone)
 }
 
-fn place<T>(spot: Spot, value: T, key: &str) -> At<T> {
+pub(super) fn place<T>(spot: Spot, value: T, key: &str) -> At<T> {
     At { value, line: Some(spot.line), column: Some(spot.column), key: key.to_owned() }
 }
 
@@ -211,36 +200,36 @@ fn attribute<'a>(element: Option<&'a Element>, name: &str) -> Option<&'a Attribu
     element?.attributes.iter().find(|attribute| attribute.name.eq_ignore_ascii_case(name))
 }
 
-fn children<'a>(parent: Option<&'a Element>, name: &'static str) -> impl Iterator<Item = &'a Element> {
+pub(super) fn children<'a>(parent: Option<&'a Element>, name: &'static str) -> impl Iterator<Item = &'a Element> {
     parent.into_iter().flat_map(|parent| &parent.children).filter(move |child| child.name.eq_ignore_ascii_case(name))
 }
 
-fn child<'a>(parent: Option<&'a Element>, name: &'static str) -> Option<&'a Element> {
+pub(super) fn child<'a>(parent: Option<&'a Element>, name: &'static str) -> Option<&'a Element> {
     children(parent, name).next()
 }
 
 /// The value of `key`, `element@attribute`, where it is written.
-fn written(element: Option<&Element>, key: &str) -> Option<At<String>> {
+pub(super) fn written(element: Option<&Element>, key: &str) -> Option<At<String>> {
     let (_, name) = key.split_once('@')?;
     attribute(element, name).map(|attribute| place(attribute.spot, attribute.value.clone(), key))
 }
 
-fn plain(element: Option<&Element>, name: &str) -> String {
+pub(super) fn plain(element: Option<&Element>, name: &str) -> String {
     attribute(element, name).map(|attribute| attribute.value.clone()).unwrap_or_default()
 }
 
-fn with_default(element: Option<&Element>, key: &str, default: &str) -> At<String> {
+pub(super) fn with_default(element: Option<&Element>, key: &str, default: &str) -> At<String> {
     written(element, key).unwrap_or_else(|| nowhere(default.to_owned(), key))
 }
 
-struct Reader<'a> {
-    file: &'a Path,
+pub(super) struct Reader<'a> {
+    pub file: &'a Path,
     encoding: Option<&'static str>,
     notes: &'a mut Vec<Note>,
 }
 
 impl Reader<'_> {
-    fn warn<T>(&mut self, at: &At<T>, message: impl Into<String>) {
+    pub fn warn<T>(&mut self, at: &At<T>, message: impl Into<String>) {
         match self.notes.len() {
             few if few < MOST_WARNINGS => self.notes.push(Note::warning(self.file, at, message)),
             MOST_WARNINGS => self.notes.push(Note::warning(self.file, &nowhere((), "head"), "has more that is passed over")),
@@ -280,7 +269,7 @@ impl Reader<'_> {
         }
     }
 
-    fn switch(&mut self, element: Option<&Element>, key: &str, default: bool) -> At<bool> {
+    pub fn switch(&mut self, element: Option<&Element>, key: &str, default: bool) -> At<bool> {
         let Some(written) = written(element, key) else { return nowhere(default, key) };
         if !matches!(written.value.as_str(), "true" | "false") {
             let value = short(&written.value);
@@ -289,7 +278,7 @@ impl Reader<'_> {
         At { value: written.value == "true", line: written.line, column: written.column, key: key.to_owned() }
     }
 
-    fn expressions(&mut self, element: Option<&Element>, name: &'static str, each: &'static str) -> Expressions {
+    pub fn expressions(&mut self, element: Option<&Element>, name: &'static str, each: &'static str) -> Expressions {
         let start = self.switch(element, &format!("{name}@start"), false);
         let mut list = Vec::new();
         for child in children(element, each) {
@@ -301,7 +290,7 @@ impl Reader<'_> {
         Expressions { start, list }
     }
 
-    fn confxml(&mut self, root: &Element) -> Result<Confxml, ConfigError> {
+    fn confxml(&mut self, root: &Element, alone: Option<&str>) -> Result<Confxml, ConfigError> {
         let head = Some(root);
         let sersync = child(head, "sersync");
         let rsync = child(sersync, "rsync");
@@ -309,8 +298,15 @@ impl Reader<'_> {
         let crontab = child(sersync, "crontab");
         let fail_log = child(sersync, "failLog");
         let plugin = child(sersync, "plugin");
-        let (watch, remotes) = self.localpath(root, sersync)?;
-        let plugin = Plugin { start: self.switch(plugin, "plugin@start", false), name: with_default(plugin, "plugin@name", "command") };
+        let (mut watch, remotes) = self.localpath(root, sersync, alone.is_some())?;
+        let plugin = match alone {
+            Some(name) => self.asked_for(root, name)?,
+            None => Plugin { start: self.switch(plugin, "plugin@start", false), name: with_default(plugin, "plugin@name", "command") },
+        };
+        let settings = self.settings(head, &plugin.name.value);
+        if alone.is_some() {
+            self.watch_its_own(settings.as_ref(), &mut watch);
+        }
         Ok(Confxml {
             host: child(head, "host").map(|host| Host { ip: written(Some(host), "host@hostip"), port: written(Some(host), "host@port") }),
             debug: self.switch(child(head, "debug"), "debug@start", false),
@@ -340,7 +336,8 @@ impl Reader<'_> {
                 value: with_default(crontab, "crontab@schedule", "600"),
             },
             crontab_filter: self.expressions(child(crontab, "crontabfilter"), "crontabfilter", "exclude"),
-            settings: self.settings(head, &plugin.name.value),
+            alone: alone.is_some(),
+            settings,
             plugin,
         })
     }
@@ -359,7 +356,7 @@ impl Reader<'_> {
         }
     }
 
-    fn localpath(&mut self, root: &Element, sersync: Option<&Element>) -> Result<(At<String>, Vec<Remote>), ConfigError> {
+    fn localpath(&mut self, root: &Element, sersync: Option<&Element>, alone: bool) -> Result<(At<String>, Vec<Remote>), ConfigError> {
         let localpath = child(sersync, "localpath");
         let outer = localpath.or(sersync).unwrap_or(root);
         let outer = place(outer.spot, (), &outer.name);
@@ -370,6 +367,9 @@ impl Reader<'_> {
         let watch = written(localpath, "localpath@watch").filter(|watch| !watch.value.is_empty());
         let watch = watch.ok_or_else(|| missing("has no watch (write watch=\"/the/directory\")"))?;
         let mut remotes = Vec::new();
+        if alone {
+            return Ok((watch, remotes));
+        }
         for remote in children(localpath, "remote") {
             let value = |key: &str| {
                 let at = place(remote.spot, (), "remote");
@@ -382,44 +382,6 @@ impl Reader<'_> {
             return Err(missing("has no <remote> (write <remote ip=\"HOST\" name=\"MODULE\"/>)"));
         }
         Ok((watch, remotes))
-    }
-
-    fn settings(&mut self, head: Option<&Element>, name: &str) -> Option<PluginSettings> {
-        let element = children(head, "plugin").find(|plugin| plain(Some(plugin), "name") == name);
-        element?;
-        let localpath = child(element, "localpath");
-        let watch = with_default(localpath, "localpath@watch", "");
-        let [host, info] = ["deshost", "cdninfo"].map(|name| child(localpath, name));
-        match name {
-            "command" => {
-                let param = child(element, "param");
-                Some(PluginSettings::Command {
-                    prefix: with_default(param, "param@prefix", "/bin/sh"),
-                    suffix: with_default(param, "param@suffix", ""),
-                    ignore_error: self.switch(param, "param@ignoreError", true),
-                    only: self.expressions(child(element, "filter"), "filter", "include"),
-                })
-            }
-            "socket" => Some(PluginSettings::Socket {
-                watch,
-                ip: with_default(host, "deshost@ip", ""),
-                port: with_default(host, "deshost@port", ""),
-            }),
-            "http" => Some(PluginSettings::Http { watch, url: with_default(host, "deshost@url", "") }),
-            "refreshCDN" => {
-                let expression = child(localpath, "regexurl");
-                let is_on = self.switch(expression, "regexurl@regex", false).value;
-                Some(PluginSettings::RefreshCdn {
-                    watch,
-                    domain: with_default(info, "cdninfo@domainname", ""),
-                    port: with_default(info, "cdninfo@port", "80"),
-                    user: with_default(info, "cdninfo@username", ""),
-                    base: with_default(child(localpath, "sendurl"), "sendurl@base", ""),
-                    matching: written(expression, "regexurl@match").filter(|_| is_on),
-                })
-            }
-            _ => None,
-        }
     }
 }
 

@@ -12,9 +12,11 @@ use super::{
     foreign::{Imported, Note, params, port, rsync_pattern, seconds, short, with},
 };
 
+mod alone;
 mod confxml;
 mod expression;
 mod plugin;
+mod settings;
 mod translate;
 mod xml;
 
@@ -29,12 +31,25 @@ pub fn is_xml(bytes: &[u8]) -> bool {
 
 /// Reads a confxml.xml. `file` is named in errors and notes, and its directory is what relative paths in it are relative to.
 pub fn parse(bytes: &[u8], file: &Path) -> Result<Imported, ConfigError> {
+    read(bytes, file, None)
+}
+
+/// The same for one of its plugins alone, by its name: whether it is switched on or not, and without the remotes.
+pub fn parse_plugin(bytes: &[u8], file: &Path, plugin: &str) -> Result<Imported, ConfigError> {
+    if !is_xml(bytes) {
+        let message = "is no confxml.xml, which alone has plugins of sersync's (in TOML write a [[sync]] without targets)";
+        return Err(ConfigError::in_file(file, None, None, message));
+    }
+    read(bytes, file, Some(plugin))
+}
+
+fn read(bytes: &[u8], file: &Path, alone: Option<&str>) -> Result<Imported, ConfigError> {
     if bytes.len() > LARGEST {
         let message = format!("has {} bytes, which no confxml.xml has (name the right file)", bytes.len());
         return Err(ConfigError::in_file(file, None, None, message));
     }
     let mut notes = Vec::new();
-    let confxml = confxml::read(bytes, file, &mut notes)?;
+    let confxml = confxml::read(bytes, file, alone, &mut notes)?;
     let raw = translate::translate(&confxml, file, &mut notes)?;
     Ok(Imported::new("sersync", raw, notes))
 }

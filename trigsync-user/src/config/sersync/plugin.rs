@@ -13,7 +13,8 @@ use std::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    confxml::{Confxml, Expressions, PluginSettings},
+    confxml::{Confxml, Expressions},
+    settings::{PluginSettings, is_same},
     short,
     translate::Translator,
     with,
@@ -46,14 +47,8 @@ impl Translator<'_> {
         if !plugin.start.value {
             return Ok(None);
         }
-        let root = match settings {
-            None | Some(PluginSettings::Command { .. }) => None,
-            Some(PluginSettings::Socket { watch, .. } | PluginSettings::RefreshCdn { watch, .. } | PluginSettings::Http { watch, .. }) => {
-                Some(watch)
-            }
-        };
-        let differs = |root: &&At<String>| !root.value.is_empty() && root.value.trim_end_matches('/') != watch.value.trim_end_matches('/');
-        if let Some(root) = root.filter(differs) {
+        let root = settings.as_ref().and_then(PluginSettings::watch).filter(|root| !is_same(root, watch));
+        if let Some(root) = root {
             let message = format!(
                 "with this plugin sersync mirrors `{}`, not the `{}` of {} (make the two the same, or switch the plugin off)",
                 short(&root.value),
@@ -73,9 +68,14 @@ impl Translator<'_> {
         };
         match made {
             Ok(made) => {
-                self.differ(&plugin.start, "what a full pass made equal, or what waits beyond its memory, the plugin is told as directories; the source itself never");
+                let folded = match self.xml.alone {
+                    true => "what was moved here or away as a whole, or what waits beyond its memory",
+                    false => "what a full pass made equal, or what waits beyond its memory",
+                };
+                self.differ(&plugin.start, format!("{folded}, the plugin is told as directories; the source itself never"));
                 Ok(Some(made))
             }
+            Err((at, reason)) if self.xml.alone => Err(self.error(&at, format!("the plugin cannot run: {reason}"))),
             Err((at, reason)) => {
                 self.warn(&at, format!("the plugin is left out: {reason}"));
                 Ok(None)

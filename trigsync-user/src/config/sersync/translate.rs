@@ -36,11 +36,15 @@ pub(super) fn translate(xml: &Confxml, file: &Path, notes: &mut Vec<Note>) -> Re
     let base = absolute(file, "--config")?;
     let base = base.parent().unwrap_or(Path::new("/")).to_owned();
     let mut translator = Translator { xml, file, base, notes };
+    if translator.xml.alone {
+        let sync = translator.alone()?;
+        return Ok(RawConfig { file: Some(file.to_owned()), syncs: vec![sync], ..RawConfig::empty() });
+    }
     let params = params::read(&xml.common_params.value).map_err(|message| translator.error(&xml.common_params, message))?;
     for left_out in &params.left_out {
         translator.warn(&xml.common_params, left_out);
     }
-    let patterns = translator.patterns(&params)?;
+    let patterns = translator.patterns(&params.excludes)?;
     let full_pass = translator.crontab(&patterns)?;
     let (fail_log, retry_max) = translator.fail_log()?;
     let delete = translator.deletions();
@@ -86,11 +90,12 @@ impl Translator<'_> {
         Some(with(off, false))
     }
 
-    fn patterns(&mut self, params: &Params) -> Result<Vec<At<String>>, ConfigError> {
+    /// What is left alone: what rsync's options exclude, and what the filter does.
+    pub(super) fn patterns(&mut self, of_params: &[String]) -> Result<Vec<At<String>>, ConfigError> {
         let xml = self.xml;
         let params_at = &xml.common_params;
-        let mut patterns: Vec<_> = params.excludes.iter().map(|pattern| with(params_at, pattern.clone())).collect();
-        let mut known: BTreeSet<String> = params.excludes.iter().cloned().collect();
+        let mut patterns: Vec<_> = of_params.iter().map(|pattern| with(params_at, pattern.clone())).collect();
+        let mut known: BTreeSet<String> = of_params.iter().cloned().collect();
         for exclude in xml.filter.list.iter().filter(|_| xml.filter.start.value) {
             let found = expression::patterns(&exclude.value).map_err(|message| self.error(exclude, message))?;
             if found.is_empty() {
@@ -112,7 +117,8 @@ impl Translator<'_> {
             }
         }
         if patterns.iter().any(|pattern| pattern.value == "/*" || pattern.value == "*") {
-            self.warn(&xml.filter.start, "leaves everything alone: nothing will be mirrored");
+            let nothing = if xml.alone { "nothing will be told" } else { "nothing will be mirrored" };
+            self.warn(&xml.filter.start, format!("leaves everything alone: {nothing}"));
         }
         Ok(patterns)
     }
@@ -180,13 +186,20 @@ impl Translator<'_> {
         Ok((Some(with(path, file)), retry_max))
     }
 
-    fn sync(&mut self, params: &Params, patterns: Vec<At<String>>) -> Result<RawSync, ConfigError> {
+    /// The watched directory, by its whole path.
+    pub(super) fn root(&mut self) -> PathBuf {
         let watch = &self.xml.watch;
         let source = self.base.join(&watch.value);
         if Path::new(&watch.value).is_relative() {
             let message = format!("is relative: taken from this file's directory, `{}` (write the whole path)", source.display());
             self.warn(watch, message);
         }
+        source
+    }
+
+    fn sync(&mut self, params: &Params, patterns: Vec<At<String>>) -> Result<RawSync, ConfigError> {
+        let watch = &self.xml.watch;
+        let source = self.root();
         let mut targets: Vec<RawTarget> = Vec::new();
         for remote in &self.xml.remotes {
             let target = self.target(remote, params, &source)?;
@@ -286,11 +299,16 @@ impl Translator<'_> {
         }
     }
 
-    fn the_rest(&mut self) {
-        let Confxml { host, debug, xfs, timeout, crontab, crontab_filter, .. } = self.xml;
+    pub(super) fn debug(&mut self) {
+        let debug = &self.xml.debug;
         if debug.value {
             self.warn(debug, "has no effect: start trigsync with --log-level debug");
         }
+    }
+
+    fn the_rest(&mut self) {
+        let Confxml { host, xfs, timeout, crontab, crontab_filter, .. } = self.xml;
+        self.debug();
         if crontab_filter.start.value && !crontab.start.value {
             self.differ(&crontab_filter.start, "has no effect, as in sersync: the crontab is off");
         }
