@@ -1,6 +1,8 @@
 //! lsyncd's configuration: what each file of `tests/lsyncd` comes to, as a table that `TRIGSYNC_RENEW=1` writes anew, and what no program
 //! may do.
 
+mod imported;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -11,7 +13,7 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    self, Config, ConfigError, Overrides, RawConfig, Times,
+    self, Config, ConfigError, Overrides, RawConfig,
     foreign::{Imported, NoteKind},
     lsyncd,
 };
@@ -75,17 +77,7 @@ fn effective(config: &Config) -> String {
             settle.quiet,
             settle.max_age
         );
-        if sync.keep {
-            out.push_str("  keeps what is gone\n");
-        }
-        match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
-            Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),
-            Some(Times::Cron(cron)) => _ = writeln!(out, "  full pass at {cron}"),
-            None => {}
-        }
-        for pattern in sync.filter.patterns() {
-            _ = writeln!(out, "  exclude {pattern}");
-        }
+        out.push_str(&imported::of_sync(sync));
         for target in &sync.targets {
             assert_eq!(target.name.parse(), Ok(target.address.clone()));
             _ = write!(out, "  target {}, {} at once, timeout {:?}", target.address, target.connections, target.timeout);

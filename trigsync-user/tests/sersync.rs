@@ -1,5 +1,6 @@
 //! sersync's confxml.xml: what each variant comes to, as a table that `TRIGSYNC_RENEW=1` writes anew, and what no bytes may do.
 
+mod imported;
 #[path = "sersync/variants.rs"]
 mod variants;
 
@@ -13,7 +14,7 @@ use std::{
 
 use proptest::prelude::*;
 use trigsync::config::{
-    Config, ConfigError, DaemonConfig, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template, Times,
+    Config, ConfigError, DaemonConfig, HttpRequest, Overrides, PluginAction, PluginConfig, RawConfig, Template,
     foreign::{Imported, NoteKind},
     sersync,
 };
@@ -88,20 +89,7 @@ fn effective(config: &Config) -> String {
         let usual = &plain.syncs[0];
         assert_eq!((sync.settle, sync.batch, sync.guards), (usual.settle, usual.batch, usual.guards));
         _ = writeln!(out, "sync {} of {}, cross_mounts = {}", sync.name, sync.source.display(), sync.cross_mounts);
-        if sync.keep {
-            out.push_str("  keeps what is gone\n");
-        }
-        if let Some(longest) = sync.retry_max {
-            _ = writeln!(out, "  tries again after {longest:?} at most");
-        }
-        match sync.full_pass.as_ref().map(|schedule| &schedule.times) {
-            Some(Times::Every(every)) => _ = writeln!(out, "  full pass every {every:?}"),
-            Some(Times::Cron(cron)) => _ = writeln!(out, "  full pass at {cron}"),
-            None => {}
-        }
-        for pattern in sync.filter.patterns() {
-            _ = writeln!(out, "  exclude {pattern}");
-        }
+        out.push_str(&imported::of_sync(sync));
         for target in &sync.targets {
             assert_eq!((target.connections, &target.identity), (usual.targets[0].connections, &None));
             assert_eq!(target.name.parse(), Ok(target.address.clone()));
