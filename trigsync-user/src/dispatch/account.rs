@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::{
+    connections::{Lesson, PATIENCE},
     job::{Outcome, Trouble},
     lane::Lane,
     now,
@@ -90,6 +91,23 @@ impl Lane {
     pub(super) fn put_back_what_waits(&mut self) {
         let waiting = self.round.drain(..).chain(self.bulk.drain(..)).flat_map(|run| run.items).map(|item| item.mark).collect();
         self.shared.set().put_back(waiting);
+    }
+
+    /// The target has refused a connection, beside those that run and that are lent. `limit` is how many it takes.
+    fn learn(&mut self, limit: Option<u32>, reason: &str, at: Instant) {
+        let ran = self.running.len() + self.shared.loans().lent();
+        let lesson = self.connections.refused(limit, ran, at);
+        let (target, bound, most) = (&self.context.target.name, self.connections.bound(), self.connections.most());
+        match lesson {
+            Lesson::Limit => tracing::info!("{target}: from now on {most} connections at most: {reason}"),
+            Lesson::Others => {
+                let patience = humantime::format_duration(PATIENCE);
+                tracing::info!(
+                    "{target}: others have connections too; {bound} at most for now, and one more after each {patience}: {reason}"
+                );
+            }
+            Lesson::Known => tracing::debug!("{target}: {bound} connections at most: {reason}"),
+        }
     }
 
     /// Waits before the next attempt, or has the sync stopped.

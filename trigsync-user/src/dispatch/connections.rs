@@ -7,11 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::lane::Lane;
-use crate::plan::PlannedRun;
-
 /// One connection more is tried when none was refused for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The bound of one lane.
 #[derive(Debug)]
@@ -26,7 +23,7 @@ pub(super) struct Connections {
 
 /// What a refusal has taught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lesson {
+pub(super) enum Lesson {
     /// The target takes fewer than we would have.
     Limit,
     /// Others have connections that we would have.
@@ -46,13 +43,18 @@ impl Connections {
         self.now
     }
 
+    /// So many may run where nobody else has any.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// When there may be more.
     pub fn more_at(&self) -> Option<Instant> {
         self.more_at
     }
 
     /// A connection was refused at `at` beside `ran` of ours. `limit` is how many the target takes, as far as it says so.
-    fn refused(&mut self, limit: Option<u32>, ran: usize, at: Instant) -> Lesson {
+    pub fn refused(&mut self, limit: Option<u32>, ran: usize, at: Instant) -> Lesson {
         let was_known = self.more_at.is_some();
         let smaller = limit.map(|limit| limit as usize).filter(|limit| *limit < self.most);
         if let Some(limit) = smaller {
@@ -69,50 +71,11 @@ impl Connections {
     }
 
     /// Allows one more, where it is time to try it.
-    fn one_more(&mut self, at: Instant) {
+    pub fn one_more(&mut self, at: Instant) {
         if self.more_at.is_some_and(|more_at| more_at <= at) {
             self.now += 1;
             self.more_at = (self.now < self.most).then(|| at + PATIENCE);
         }
-    }
-}
-
-impl Lane {
-    /// Once for each turn of the loop.
-    pub(super) fn try_one_more(&mut self) {
-        self.connections.one_more(Instant::now());
-    }
-
-    /// The target has refused a connection, beside those that run and that are lent. `limit` is how many it takes.
-    pub(super) fn learn(&mut self, limit: Option<u32>, reason: &str, at: Instant) {
-        let ran = self.running.len() + self.shared.loans().lent();
-        let lesson = self.connections.refused(limit, ran, at);
-        let (target, bound) = (&self.context.target.name, self.connections.bound());
-        match lesson {
-            Lesson::Limit => tracing::info!("{target}: from now on {} connections at most: {reason}", self.connections.most),
-            Lesson::Others => {
-                let patience = humantime::format_duration(PATIENCE);
-                tracing::info!(
-                    "{target}: others have connections too; {bound} at most for now, and one more after each {patience}: {reason}"
-                );
-            }
-            Lesson::Known => tracing::debug!("{target}: {bound} connections at most: {reason}"),
-        }
-    }
-
-    /// Connections that are the lane's own at present.
-    pub(super) fn not_lent(&self) -> usize {
-        self.connections.bound().saturating_sub(self.shared.loans().lent())
-    }
-
-    /// One connection is kept for the rounds, where there is more than one. But a full pass may take hours: a subtree that came up since
-    /// does not wait for it, though the rounds then wait for the subtree.
-    pub(super) fn next_bulk(&mut self) -> Option<PlannedRun> {
-        let connections = self.not_lent();
-        let one_is_kept = self.running.len() < connections.min(self.connections.bound().saturating_sub(1).max(1));
-        let beside_a_full_pass = self.running.len() < connections && self.running.iter().all(|job| job.full_pass);
-        let next = self.bulk.iter().position(|run| one_is_kept || (beside_a_full_pass && !run.is_full_pass()))?;
-        self.bulk.remove(next)
     }
 }
 

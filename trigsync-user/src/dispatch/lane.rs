@@ -130,7 +130,7 @@ impl Lane {
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         while !stop.is_cancelled() {
             self.shared.beats();
-            self.try_one_more();
+            self.connections.one_more(Instant::now());
             self.lend_first();
             self.start_what_can_start();
             self.lend();

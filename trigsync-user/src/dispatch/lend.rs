@@ -1,6 +1,7 @@
-//! When a lane lends a connection, and when it wants it back.
+//! What a lane uses its connections for: when it lends one, when it wants it back, and which subtree gets one.
 
 use super::{lane::Lane, now};
+use crate::plan::PlannedRun;
 
 impl Lane {
     /// Lends to whoever has waited for long enough.
@@ -8,6 +9,21 @@ impl Lane {
         if self.may_lend() && self.shared.loans().is_urgent() && self.running.len() < self.not_lent() {
             self.shared.loans().lend();
         }
+    }
+
+    /// Connections that are the lane's own at present.
+    pub(super) fn not_lent(&self) -> usize {
+        self.connections.bound().saturating_sub(self.shared.loans().lent())
+    }
+
+    /// One connection is kept for the rounds, where there is more than one. But a full pass may take hours: a subtree that came up since
+    /// does not wait for it, though the rounds then wait for the subtree.
+    pub(super) fn next_bulk(&mut self) -> Option<PlannedRun> {
+        let connections = self.not_lent();
+        let one_is_kept = self.running.len() < connections.min(self.connections.bound().saturating_sub(1).max(1));
+        let beside_a_full_pass = self.running.len() < connections && self.running.iter().all(|job| job.full_pass);
+        let next = self.bulk.iter().position(|run| one_is_kept || (beside_a_full_pass && !run.is_full_pass()))?;
+        self.bulk.remove(next)
     }
 
     fn may_lend(&self) -> bool {
