@@ -10,12 +10,17 @@ use crate::model::{RelPath, RelPathBuf, Stamp};
 /// Longer than any event is under way: a capture that stands still for so long is ended by the watchdog.
 const UNDER_WAY: Stamp = 60_000_000;
 
+/// So many that have arrived are known one by one. Where there are more, every directory counts for a while.
+const MOST: usize = 10_000;
+
 /// The directories whose marks were taken from the set.
 #[derive(Debug, Default)]
 pub(super) struct Levels {
     of: HashMap<RelPathBuf, Level>,
     /// In the order of time. The last of a directory counts.
     arrivals: VecDeque<(Stamp, RelPathBuf)>,
+    /// Until then every directory counts.
+    all_until: Stamp,
 }
 
 #[derive(Debug, Default)]
@@ -48,14 +53,20 @@ impl Levels {
             (level.out, level.arrived) = (level.out.saturating_sub(1), now);
             self.arrivals.push_back((now, path.to_owned()));
         }
+        if self.arrivals.len() > MOST {
+            self.all_until = now + UNDER_WAY;
+            self.arrivals = VecDeque::new();
+            self.of.retain(|_, level| level.out > 0);
+        }
     }
 
     /// Whether a name may have gone there of which nobody knows.
     pub fn holds(&self, path: &RelPath, now: Stamp) -> bool {
-        self.of.get(path).is_some_and(|level| level.out > 0 || now < level.arrived + UNDER_WAY)
+        now < self.all_until || self.of.get(path).is_some_and(|level| level.out > 0 || now < level.arrived + UNDER_WAY)
     }
 
-    fn forget(&mut self, now: Stamp) {
+    /// Forgets what is long over.
+    pub fn forget(&mut self, now: Stamp) {
         while let Some((arrived, path)) = self.arrivals.pop_front_if(|(arrived, _)| *arrived + UNDER_WAY <= now) {
             if self.of.get(&path).is_some_and(|level| level.out == 0 && level.arrived == arrived) {
                 self.of.remove(&path);
@@ -87,5 +98,19 @@ mod tests {
         levels.taken(&one);
         levels.settled(&one, 20 + 2 * UNDER_WAY);
         assert_eq!((levels.of.len(), levels.arrivals.len()), (1, 1), "what is long over is forgotten");
+        levels.forget(20 + 3 * UNDER_WAY);
+        assert!(levels.of.is_empty() && levels.arrivals.is_empty());
+    }
+
+    #[test]
+    fn where_there_are_many_every_directory_counts_for_a_while() {
+        let mut levels = Levels::default();
+        for number in 0..=MOST {
+            let path = RelPathBuf::new(number.to_string().into_bytes()).unwrap();
+            levels.taken(&path);
+            levels.settled(&path, 7);
+        }
+        assert!(levels.of.is_empty() && levels.arrivals.is_empty());
+        assert!(levels.holds(RelPath::root(), 6 + UNDER_WAY) && !levels.holds(RelPath::root(), 7 + UNDER_WAY));
     }
 }

@@ -262,6 +262,7 @@ impl DirtySet {
 
     /// Takes what is ripe, oldest first, at most `limit` marks, sorted by path. Marks up to the stamp `hurry` count as ripe.
     pub fn cut(&mut self, now: Stamp, limit: usize, hurry: Stamp) -> Vec<Taken> {
+        self.levels.forget(now);
         let mut taken = Vec::new();
         let mut at = self.queue.oldest;
         self.due = None;
