@@ -164,7 +164,8 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// As many guests at a time as there are pairs of processors, and two on two: a guest mostly keeps one busy.
+    /// As many guests at a time as there are processors, up to four: a guest mostly keeps one busy. The newest kernels, which are named last, take
+    /// longest, and come first: one that began last would run alone.
     fn run_all(&self, guests: Vec<(&Kernel, Plan)>) -> Result<Vec<Case>> {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         let at_once = processors.clamp(1, 4);
@@ -174,7 +175,7 @@ impl Machine<'_> {
             for _ in 0..at_once {
                 scope.spawn(|| {
                     loop {
-                        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
                         let Some(((kernel, plan), result)) = next else { return };
                         *result = self.run_one(kernel, plan);
                     }
