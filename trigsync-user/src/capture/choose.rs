@@ -12,7 +12,10 @@ use std::{
 
 use super::{
     CaptureError, Position, Source, Tier,
-    ebpf::{self, Ebpf, layout::Mask},
+    ebpf::{
+        self, Ebpf,
+        layout::{Mask, Survey},
+    },
     fanotify::Fanotify,
 };
 use crate::config::{Backend, DaemonConfig};
@@ -92,7 +95,8 @@ impl Chosen {
 
 /// Takes the best tier that may be taken and works.
 pub fn choose(wanted: &Wanted) -> Result<Chosen, CaptureError> {
-    let chosen = first_that_works(wanted.backend, |tier| open(tier, wanted))?;
+    let mut known = None;
+    let chosen = first_that_works(wanted.backend, |tier| open(tier, wanted, &mut known))?;
     if let (Tier::Fanotify, Some(pins)) = (chosen.opened.source.tier(), &wanted.pins) {
         // An eBPF capture of before would go on for nobody.
         match ebpf::uninstall(pins) {
@@ -104,8 +108,8 @@ pub fn choose(wanted: &Wanted) -> Result<Chosen, CaptureError> {
     Ok(chosen)
 }
 
-/// Tries one tier.
-pub fn open(tier: Tier, wanted: &Wanted) -> Result<Opened, CaptureError> {
+/// Tries one tier, on a kernel of which this is known. What is not known yet is found out, and put there for the next.
+pub fn open(tier: Tier, wanted: &Wanted, known: &mut Option<Survey>) -> Result<Opened, CaptureError> {
     let choice = match tier {
         Tier::EbpfFexit => ebpf::Choice::Fexit,
         Tier::EbpfKprobe => ebpf::Choice::Kprobe,
@@ -114,7 +118,7 @@ pub fn open(tier: Tier, wanted: &Wanted) -> Result<Opened, CaptureError> {
             return Ok(Opened { source, details: Details::default() });
         }
     };
-    let source = Ebpf::new(&ebpf::Options { tier: choice, ..ebpf_options(wanted)? })?;
+    let source = Ebpf::on(known, &ebpf::Options { tier: choice, ..ebpf_options(wanted)? })?;
     let details = Details {
         lacks: source.lacks().to_vec(),
         kernel_memory: Some(source.kernel_memory()),

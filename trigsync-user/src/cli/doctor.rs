@@ -92,7 +92,7 @@ impl Report {
             taken = Some(Tier::Fanotify);
             self.fanotify(config);
         } else {
-            match open(Tier::Fanotify, wanted) {
+            match open(Tier::Fanotify, wanted, &mut None) {
                 Ok(_) => println!("      {}: works, and is not needed", Tier::Fanotify),
                 Err(error) => println!("      {}: {}", Tier::Fanotify, with_causes(&error)),
             }

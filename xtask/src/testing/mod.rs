@@ -23,7 +23,7 @@ use crate::{
 use results::Results;
 
 /// Tests that run at once, for each processor.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 
 /// Runs everything; with a filter only the tests whose names contain it. The exit code is 0 where nothing failed.
 pub fn test(filter: Option<&str>) -> Result<ExitCode> {

@@ -37,11 +37,19 @@ const UNSTEADY: &str = "preemption: under load calls may be missed, and each tim
 impl Ebpf {
     /// Loads and attaches the programs of the best tier that this kernel takes, or goes on with a pinned capture that fits.
     pub fn new(options: &Options) -> Result<Self, CaptureError> {
+        Self::on(&mut None, options)
+    }
+
+    /// The same on a kernel of which this is known. Where nothing is, it is surveyed, which takes far longer than all the rest.
+    pub fn on(known: &mut Option<Survey>, options: &Options) -> Result<Self, CaptureError> {
         kernel::check_namespace()?;
-        let survey = layout::survey(options.btf.as_deref(), options.mask)?;
+        let survey = match known {
+            Some(survey) => survey,
+            None => known.insert(layout::survey(options.btf.as_deref(), options.mask)?),
+        };
         let mut refused = Vec::new();
         for tier in options.tier.tiers() {
-            match Self::take(&survey, *tier, options) {
+            match Self::take(survey, *tier, options) {
                 Ok(taken) => {
                     for (tier, error) in refused {
                         warn!(%tier, %error, "not taken");
