@@ -103,7 +103,8 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     assert_eq!(resolve(directory.path(), text, &Overrides::default()).unwrap().syncs[0].audit, None);
     let target = &sync.targets[0];
     assert_eq!(target.address, TargetAddress::Local(root.join("new/deep")));
-    assert_eq!((target.connections.get(), target.timeout, target.modify_window), (2, Duration::from_secs(60), -1));
+    assert_eq!((target.connections.get(), target.warm), (2, 1));
+    assert_eq!((target.timeout, target.modify_window), (Duration::from_secs(60), -1));
 
     let guarded =
         resolve(directory.path(), "[[sync]]\nsource = 'www'\ntargets = ['m']\nmax_delete = '10%'\n", &Overrides::default()).unwrap();
@@ -152,7 +153,7 @@ fn flags_alone_and_on_top() {
     assert_eq!((sync.guards.max_delete, sync.guards.max_delete_floor), (0.2, 0));
     assert_eq!(sync.targets[0].password_file, Some(at("backup.pass")));
     assert_eq!(sync.targets[1].password_file, None);
-    assert!(sync.targets.iter().all(|target| target.connections.get() == 1 && target.options == ["--acls"]));
+    assert!(sync.targets.iter().all(|target| (target.connections.get(), target.warm) == (1, 0) && target.options == ["--acls"]));
 
     let wrong = |overrides: Overrides| flags.clone().resolve(&overrides, &at("state")).unwrap_err().to_string();
     assert_eq!(wrong(Overrides { connections: Some(0), ..Overrides::default() }), "--connections: is 0 (write at least 1)");

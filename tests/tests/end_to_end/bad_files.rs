@@ -159,6 +159,8 @@ fn failures_are_written_down_in_a_file_that_no_shell_can_run() {
     fs::write(&failures, "#!/bin/bash\n").expect("a file in the room");
     fs::set_permissions(&failures, fs::Permissions::from_mode(0o777)).expect("it was just made");
     let site = configuration(&source, target.to_str().expect("plain")).replace("[[sync.target]]", "retry_max = \"2s\"\n[[sync.target]]");
+    // Another program takes rsync's place meanwhile.
+    let site = site + "warm = 0\n";
     let config = |failures: &Path| format!("fail_log = {failures:?}\n{site}");
     let launch = Launch::config(&room, &config(&failures)).path_first(&room.programs());
     let mirror = launch.start();

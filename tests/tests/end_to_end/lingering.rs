@@ -32,7 +32,9 @@ fn nothing_is_sent_before_the_target_has_answered_and_a_moment_longer() {
         armed = armed.display()
     );
     room.program("rsync", &script);
-    let launch = Launch::flags(&room, &source, &[target.to_str().expect("plain")]).path_first(&room.programs());
+    // What has connected ahead would be among the calls.
+    let config = format!("[[sync]]\nsource = {source:?}\n[[sync.target]]\nto = {target:?}\nwarm = 0\n");
+    let launch = Launch::config(&room, &config).path_first(&room.programs());
     let mut mirror = launch.start();
     mirror.flush();
 

@@ -12,6 +12,7 @@ mod model;
 mod real_trees;
 mod rsync_daemon;
 mod ssh;
+mod warm;
 
 // What must not be lost, whatever breaks.
 mod bad_files;

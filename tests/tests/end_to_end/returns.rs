@@ -3,7 +3,7 @@
 //!
 //! A program named `rsync` stands before the real one, and changes the source at the moment that matters.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use trigsync_tests::{compare, mirror::Launch, room::Room, skip};
 
@@ -24,7 +24,10 @@ fn a_directory_returns(meanwhile: &str) {
         armed = armed.display()
     );
     room.program("rsync", &text);
-    let mirror = Launch::flags(&room, &source, &[plain(&room.target())]).and(["--max-delete", "100%"]).path_first(&room.programs()).start();
+    // The program is to be started for the run that matters, not ahead of it.
+    let target = room.target();
+    let config = format!("[[sync]]\nsource = {source:?}\nmax_delete = \"100%\"\n[[sync.target]]\nto = {target:?}\nwarm = 0\n");
+    let mirror = Launch::config(&room, &config).path_first(&room.programs()).start();
     mirror.flush();
     compare::assert_equal(&source, &room.target());
     fs::write(&armed, "armed").expect("a file in the room");
@@ -36,10 +39,6 @@ fn a_directory_returns(meanwhile: &str) {
     assert!(source.join("d/new").exists(), "the directory is back");
     mirror.flush();
     compare::assert_equal(&source, &room.target());
-}
-
-fn plain(path: &Path) -> &str {
-    path.to_str().expect("the room's path is plain")
 }
 
 #[test]

@@ -168,6 +168,7 @@ impl Lab {
             options: Vec::new(),
             bandwidth_limit: None,
             connections: NonZeroU32::MIN,
+            warm: 0,
             timeout: Duration::from_secs(60),
             modify_window: -1,
         };

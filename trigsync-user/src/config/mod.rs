@@ -190,6 +190,8 @@ pub struct TargetConfig {
     pub bandwidth_limit: Option<String>,
     /// How many rsync processes may run against this target at once. 2: one for batches, one for large files and whole subtrees.
     pub connections: NonZeroU32,
+    /// How many of them may be rsync processes that have connected ahead of the next change and wait for it. 1, and 0 where `connections` is 1.
+    pub warm: u32,
     /// rsync's `--timeout`, whole seconds. 60 s.
     pub timeout: Duration,
     /// rsync's `--modify-window`; -1, the default, compares nanoseconds. For targets whose file system keeps coarser times: 1.

@@ -110,6 +110,7 @@ pub(super) struct RawTarget {
     pub(super) options: Vec<At<String>>,
     pub(super) bandwidth_limit: Option<At<String>>,
     pub(super) connections: Option<At<NonZeroU32>>,
+    pub(super) warm: Option<At<u32>>,
     pub(super) timeout: Option<At<Duration>>,
     pub(super) modify_window: Option<At<i32>>,
 }
@@ -171,6 +172,7 @@ impl RawTarget {
             options: Vec::new(),
             bandwidth_limit: None,
             connections: None,
+            warm: None,
             timeout: None,
             modify_window: None,
         }

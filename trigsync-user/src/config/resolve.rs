@@ -283,6 +283,10 @@ impl Resolver<'_> {
         for option in &raw.options {
             options::check(&option.value).map_err(|message| self.error(option, message))?;
         }
+        let connections = value(&raw.connections).unwrap_or(const { NonZeroU32::new(2).unwrap() });
+        if let Some(warm) = raw.warm.as_ref().filter(|warm| warm.value > connections.get()) {
+            return Err(self.error(warm, format!("is more than connections = {connections}, of which it is a part")));
+        }
         Ok(TargetConfig {
             name: match &raw.name {
                 Some(name) if name.value.is_empty() || name.value.contains(char::is_control) => {
@@ -296,7 +300,8 @@ impl Resolver<'_> {
             identity: value(&raw.identity),
             options: raw.options.iter().map(|option| option.value.clone()).collect(),
             bandwidth_limit: value(&raw.bandwidth_limit),
-            connections: value(&raw.connections).unwrap_or(const { NonZeroU32::new(2).unwrap() }),
+            connections,
+            warm: value(&raw.warm).unwrap_or(u32::from(connections.get() > 1)),
             timeout: value(&raw.timeout).unwrap_or(Duration::from_secs(60)),
             modify_window: value(&raw.modify_window).unwrap_or(-1),
         })

@@ -94,8 +94,8 @@ impl Lane {
     }
 
     /// The target has refused a connection, beside those that run and that are lent. `limit` is how many it takes.
-    fn learn(&mut self, limit: Option<u32>, reason: &str, at: Instant) {
-        let ran = self.running.len() + self.shared.loans().lent();
+    pub(super) fn learn(&mut self, limit: Option<u32>, reason: &str, at: Instant) {
+        let ran = self.running.len() + self.warm.taken() + self.shared.loans().lent();
         let lesson = self.connections.refused(limit, ran, at);
         let (target, bound, most) = (&self.context.target.name, self.connections.bound(), self.connections.most());
         match lesson {
@@ -121,7 +121,7 @@ impl Lane {
             Trouble::RootGone(reason) => return self.context.sync.stop_without_root(&reason),
             Trouble::Guard(reason) => return self.context.sync.stop(&reason),
             // What waits goes on when one of them has ended.
-            Trouble::Full { .. } if !self.running.is_empty() => return,
+            Trouble::Full { .. } if self.running.len() + self.warm.taken() > 0 => return,
             Trouble::Full { reason, limit: _ } => (LaneState::Retrying, reason, 1000, 15_000),
             Trouble::Retry(reason) => (LaneState::Retrying, reason, 500, 60_000),
             Trouble::NoSpace(reason) => (LaneState::Retrying, reason, 5000, 300_000),

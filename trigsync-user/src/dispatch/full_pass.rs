@@ -33,7 +33,7 @@ pub async fn full_pass(sync: Arc<SyncContext>, target: TargetConfig, rsync: Rsyn
     let context = JobContext { progress: Some(progress), ..JobContext::new(sync, target, rsync) };
     let mut stats = Stats::default();
     for _ in 0..PASSES {
-        let Outcome { again, failed, trouble, stats: sent, .. } = carry_out(&context, everything()).await;
+        let Outcome { again, failed, trouble, stats: sent, .. } = carry_out(&context, everything(), None).await;
         stats.add(&sent);
         match trouble {
             Some(Trouble::Guard(reason) | Trouble::RootGone(reason)) => return FullPass::Guarded(reason),

@@ -17,7 +17,10 @@ use crate::{
     config::TargetConfig,
     model::{Mark, Ops, RelPath, RelPathBuf, Scope},
     plan::{Gone, Item, PlannedRun, open_same_root, settled},
-    rsync::{Answer, Compare, Deletions, Extent, Listing, Missing, Progress, Route, Rsync, Run, Stats, Verdict, Work, list, removal_rules},
+    rsync::{
+        Answer, Compare, Deletions, Extent, Listing, Missing, Parked, Progress, Route, Rsync, Run, Stats, Verdict, Work, list,
+        removal_rules,
+    },
 };
 
 /// A full target is asked again so often, within a second.
@@ -118,8 +121,8 @@ impl Trouble {
     }
 }
 
-/// Runs `run` to its end.
-pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome {
+/// Runs `run` to its end, with the rsync that is parked for it, if there is one.
+pub(super) async fn carry_out(context: &JobContext, run: PlannedRun, mut parked: Option<Parked>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut parts = context.prepare(run);
     while let Some(part) = parts.pop() {
@@ -134,7 +137,7 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome 
             outcome.give_up(part, trouble(error.to_string()), false);
             continue;
         }
-        let answer = match context.attempt(&part, &mut outcome).await {
+        let answer = match context.attempt(&part, &mut parked, &mut outcome).await {
             Ok(answer) => answer,
             Err(objection) => {
                 outcome.give_up(part, Trouble::Guard(objection), false);
@@ -160,6 +163,9 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun) -> Outcome 
                 }
             }
         }
+    }
+    if let Some(parked) = parked {
+        parked.end(&Route::of(&context.sync.config, &context.target)).await;
     }
     if outcome.trouble.is_some() && crate::sabotage::asks_for("batch-dropped") {
         (outcome.again, outcome.failed) = Default::default();
@@ -196,12 +202,17 @@ impl JobContext {
         Self { sync, target, rsync, stop: CancellationToken::new(), free_pass: false, receiver, progress: None }
     }
 
+    /// Whether the receiver is known not to do `--delete-missing-args`.
+    pub fn refuses_missing_args(&self) -> bool {
+        self.receiver.missing_args_refused.load(Relaxed)
+    }
+
     /// Fits a run to what is known of the receiver.
     fn prepare(&self, mut run: PlannedRun) -> Vec<PlannedRun> {
         if self.receiver.root_refused.load(Relaxed) && run.listing == Listing::WithRoot {
             run.listing = Listing::Plain;
         }
-        if !self.receiver.missing_args_refused.load(Relaxed) || !matches!(run.work, Work::Entries(_) | Work::Trees(_)) {
+        if !self.refuses_missing_args() || !matches!(run.work, Work::Entries(_) | Work::Trees(_)) {
             return vec![run];
         }
         let (missing, present): (Vec<_>, Vec<_>) = run.items.iter().cloned().partition(|item| item.missing);
@@ -220,7 +231,7 @@ impl JobContext {
 
     /// Runs rsync once; twice where deletions have to be counted first and there are some. Fails with a guard's objection, before anything
     /// is deleted.
-    async fn attempt(&self, run: &PlannedRun, outcome: &mut Outcome) -> Result<Answer, String> {
+    async fn attempt(&self, run: &PlannedRun, parked: &mut Option<Parked>, outcome: &mut Outcome) -> Result<Answer, String> {
         if run.work == Work::RootAttributes && self.receiver.root_refused.load(Relaxed) {
             return Ok(Answer { verdict: Verdict::Done, stats: Stats::default(), interrupted: false });
         }
@@ -228,7 +239,7 @@ impl JobContext {
         let due = match run.gone {
             Gone::SeenWhole | Gone::Unseen => {
                 // Where a path vanished as well, rsync's exit code tells only that: the count is what tells of deletions.
-                let answer = self.once(run, work, Deletions::Counted, outcome).await;
+                let answer = self.once(run, work, Deletions::Counted, parked, outcome).await;
                 if answer.stats.withheld == 0
                     || !matches!(answer.verdict, Verdict::Withheld(_) | Verdict::Vanished(_) | Verdict::Partial { .. })
                 {
@@ -246,14 +257,14 @@ impl JobContext {
             }
             outcome.used_free_pass = true;
         }
-        Ok(self.once(run, work, Deletions::Allowed, outcome).await)
+        Ok(self.once(run, work, Deletions::Allowed, parked, outcome).await)
     }
 
     /// One answer. A full target is asked again for a moment: the server's side of our own last connection may not have ended yet.
-    async fn once(&self, run: &PlannedRun, work: Work, deletions: Deletions, outcome: &mut Outcome) -> Answer {
+    async fn once(&self, run: &PlannedRun, work: Work, deletions: Deletions, parked: &mut Option<Parked>, outcome: &mut Outcome) -> Answer {
         let mut pauses = ExponentialBuilder::new().with_min_delay(Duration::from_millis(25)).with_max_times(PAUSES).build();
         loop {
-            let answer = self.process(run, work, deletions, outcome).await;
+            let answer = self.process(run, work, deletions, parked, outcome).await;
             match (&answer.verdict, pauses.next()) {
                 (Verdict::Full { .. }, Some(pause)) if !self.stop.is_cancelled() => tokio::time::sleep(pause).await,
                 _ => return answer,
@@ -261,15 +272,25 @@ impl JobContext {
         }
     }
 
-    async fn process(&self, run: &PlannedRun, work: Work, deletions: Deletions, outcome: &mut Outcome) -> Answer {
+    async fn process(
+        &self,
+        run: &PlannedRun,
+        work: Work,
+        deletions: Deletions,
+        parked: &mut Option<Parked>,
+        outcome: &mut Outcome,
+    ) -> Answer {
         let route = Route::of(&self.sync.config, &self.target);
         let list = match work {
             Work::Entries(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
             Work::Removals => removal_rules(run.paths()),
             Work::RootAttributes => Vec::new(),
         };
-        let missing = if self.receiver.missing_args_refused.load(Relaxed) { Missing::Ignore } else { Missing::Delete };
-        let answer = self.rsync.run(&route, Run { work, deletions, missing, list, progress: self.progress.as_deref() }, &self.stop).await;
+        let missing = if self.refuses_missing_args() { Missing::Ignore } else { Missing::Delete };
+        let answer = match parked.take_if(|_| Parked::does(work, deletions, missing)) {
+            Some(parked) => parked.run(&route, list, &self.stop).await,
+            None => self.rsync.run(&route, Run { work, deletions, missing, list, progress: self.progress.as_deref() }, &self.stop).await,
+        };
         outcome.processes += 1;
         if answer.interrupted {
             outcome.again.extend(leftovers(run));

@@ -24,22 +24,23 @@ use super::{
     shared::LaneShared,
     stamp_to_instant,
     sync::{GateState, SyncContext},
+    warm::Warm,
 };
 use crate::{
     coalesce::Taken,
     config::TargetConfig,
     lock::lock,
     model::{Mark, Ops, RelPathBuf, Scope, Stamp},
-    observe::{Doing, HELD_BY_OPERATOR, LaneState, What},
+    observe::{LaneState, What},
     plan::{Plan, PlannedRun, RootError, open_same_root, plan},
-    rsync::Rsync,
+    rsync::{Parked, Rsync},
 };
 
 /// A long list is cut into parts of at least so many entries for several rsync processes.
 const LEAST_PART: usize = 5_000;
 
-/// So many of the paths that are set aside are shown.
-const SHOWN: usize = 100;
+/// So long a stopped lane waits for rsyncs that had nothing to do.
+const LEAVING: Duration = Duration::from_millis(500);
 
 /// Keeps one target equal to its source. Runs until it is stopped.
 pub struct Lane {
@@ -65,17 +66,20 @@ pub struct Lane {
     asked_at: Instant,
     last_id: u64,
     pub(super) connections: Connections,
+    pub(super) warm: Warm,
 }
 
 /// A job that runs.
 pub(super) struct Running {
     id: u64,
-    marks: usize,
-    oldest: Option<Stamp>,
+    pub(super) marks: usize,
+    pub(super) oldest: Option<Stamp>,
     pub(super) full_pass: bool,
     begun: SystemTime,
+    /// How long the rsync had waited that it was given.
+    parked_for: Option<Duration>,
     /// For what runs beside the rounds.
-    reach: Option<Reach>,
+    pub(super) reach: Option<Reach>,
 }
 
 /// A job that has ended.
@@ -102,7 +106,9 @@ impl Lane {
         let gate = sync.subscribe();
         let releases = gate.borrow().releases;
         let aside = Aside::new(sync.config.retry_max);
+        let warm = target.warm;
         let context = JobContext::new(sync, target, rsync);
+        let warm = Warm::new(context.clone(), warm as usize);
         Self {
             shared,
             cut,
@@ -122,6 +128,7 @@ impl Lane {
             asked_at: Instant::now(),
             last_id: 0,
             connections,
+            warm,
         }
     }
 
@@ -134,12 +141,15 @@ impl Lane {
             self.lend_first();
             self.start_what_can_start();
             self.lend();
+            self.park();
             self.shared.answer_flushes(|| self.oldest(self.oldest_out()));
             self.tell();
-            let (wake_at, ask_at) = (self.wake_at(), self.ask_at());
+            let (wake_at, ask_at, warm_at) = (self.wake_at(), self.ask_at(), self.warm.wake_at());
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(ended) = self.jobs.join_next() => self.account(ended.expect("jobs do not panic")),
+                answer = self.warm.left() => self.left_unused(answer),
+                () = wait_until(warm_at) => {}
                 () = self.shared.wake.notified() => self.hear(),
                 () = wait_until(wake_at) => {}
                 () = wait_until(ask_at) => {
@@ -151,6 +161,7 @@ impl Lane {
                 }
             }
         }
+        self.warm.leave_all();
         let killer = self.context.stop.clone();
         let deadline = tokio::time::sleep(grace);
         tokio::pin!(deadline);
@@ -163,6 +174,8 @@ impl Lane {
                 () = &mut deadline, if !killer.is_cancelled() => killer.cancel(),
             }
         }
+        // What hangs is dropped.
+        let _ = tokio::time::timeout(LEAVING, self.warm.all_left()).await;
         if let Some((_, reason)) = &self.trouble {
             self.note(What::Ended, None, &format!("the lane ended while: {reason}"));
         }
@@ -178,37 +191,48 @@ impl Lane {
     }
 
     fn start_what_can_start(&mut self) {
-        let connections = self.not_lent();
         if self.gate.borrow().stopped.is_some() || self.shared.is_held() || self.retry_at.is_some_and(|at| at > Instant::now()) {
-            return;
+            return self.warm.leave_all();
         }
         if self.shared.lingering().waits(Instant::now()) {
+            self.warm.leave_all();
             return self.ask();
         }
-        while self.running.len() < connections
-            && let Some(run) = self.round.pop_front()
-        {
-            self.start(run, false);
+        while let Some(run) = self.round.pop_front() {
+            let parked = self.warm.take(&run);
+            if parked.is_none() && !self.makes_room() {
+                self.round.push_front(run);
+                break;
+            }
+            self.start(run, false, parked);
         }
         if !self.round_is_over() {
             return;
         }
         // Between rounds nothing younger runs on the same paths: now is the time for what runs beside them.
         while let Some(run) = self.next_bulk() {
-            self.start(run, true);
+            self.start(run, true, None);
         }
-        if self.running.len() < connections {
+        if self.running.len() < self.not_lent() {
             self.start_round();
         }
     }
 
     /// Asks the target whether it answers, where that has to be known. Whatever waits meanwhile: it waits for the answer.
     fn ask(&mut self) {
-        if self.asking || self.running.len() >= self.not_lent() || !self.shared.lingering().is_unheard() {
+        if self.asking || !self.shared.lingering().is_unheard() || !self.makes_room() {
             return;
         }
         self.asking = true;
-        let id = self.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), reach: None });
+        let id = self.enlist(Running {
+            id: 0,
+            marks: 0,
+            oldest: None,
+            full_pass: false,
+            begun: SystemTime::now(),
+            parked_for: None,
+            reach: None,
+        });
         let context = self.context.clone();
         self.jobs.spawn(async move { Ended { id, done: Done::Asked(ask(&context).await) } });
     }
@@ -243,7 +267,15 @@ impl Lane {
             return;
         }
         let oldest = batch.iter().map(|taken| taken.since).min();
-        let id = self.enlist(Running { id: 0, marks: batch.len(), oldest, full_pass: false, begun: SystemTime::now(), reach: None });
+        let id = self.enlist(Running {
+            id: 0,
+            marks: batch.len(),
+            oldest,
+            full_pass: false,
+            begun: SystemTime::now(),
+            parked_for: None,
+            reach: None,
+        });
         let (sync, root, cut) = (self.context.sync.clone(), self.gate.borrow().root, self.cut.clone());
         self.jobs.spawn(async move {
             if let Err(error) = cut.make().await {
@@ -258,7 +290,7 @@ impl Lane {
         });
     }
 
-    fn start(&mut self, run: PlannedRun, beside: bool) {
+    fn start(&mut self, run: PlannedRun, beside: bool, parked: Option<Parked>) {
         for reach in self.running.iter_mut().filter_map(|job| job.reach.as_mut()) {
             reach.shadow(&run);
         }
@@ -268,10 +300,11 @@ impl Lane {
             oldest: run.oldest(),
             full_pass: run.is_full_pass(),
             begun: SystemTime::now(),
+            parked_for: parked.as_ref().map(Parked::age),
             reach: beside.then(|| Reach::of(&run)),
         });
         let context = self.context.clone();
-        self.jobs.spawn(async move { Ended { id, done: Done::Carried(carry_out(&context, run).await) } });
+        self.jobs.spawn(async move { Ended { id, done: Done::Carried(carry_out(&context, run, parked).await) } });
     }
 
     fn enlist(&mut self, job: Running) -> u64 {
@@ -282,14 +315,20 @@ impl Lane {
 
     fn account(&mut self, ended: Ended) {
         let index = self.running.iter().position(|job| job.id == ended.id).expect("every job is enlisted");
-        let Running { reach, begun, .. } = self.running.swap_remove(index);
+        let Running { reach, begun, parked_for, .. } = self.running.swap_remove(index);
         if let Some(reach) = reach {
             self.shared.set().put_back(reach.ended());
         }
         self.asking &= !matches!(ended.done, Done::Asked(_));
         match ended.done {
             Done::Planned(plan) => self.take_plan(plan),
-            Done::Carried(outcome) => self.take_outcome(outcome, begun),
+            Done::Carried(outcome) => {
+                if let (Some(Trouble::Retry(_)), Some(waited)) = (&outcome.trouble, parked_for) {
+                    // Nobody may have been there any more: where the kernel does not tell, this does.
+                    self.warm.hung_up(waited);
+                }
+                self.take_outcome(outcome, begun);
+            }
             Done::Asked(Ok(())) => self.shared.lingering().answered(Instant::now()),
             Done::Asked(Err(trouble)) => self.suffer(trouble, Instant::now()),
             Done::RootGone(error, batch) => {
@@ -353,36 +392,6 @@ impl Lane {
             self.context.free_pass = true;
             self.retry_at = None;
         }
-    }
-
-    /// When the oldest mark was made that is on its way.
-    fn oldest_out(&self) -> Option<Stamp> {
-        let running = self.running.iter().flat_map(|job| [job.oldest, job.reach.as_ref().and_then(Reach::oldest_shadow)]);
-        running.chain(self.round.iter().chain(&self.bulk).map(PlannedRun::oldest)).flatten().min()
-    }
-
-    /// When the oldest mark that has not arrived was made, `out` being [`oldest_out`](Self::oldest_out).
-    fn oldest(&self, out: Option<Stamp>) -> Option<Stamp> {
-        [out, self.aside.oldest(), self.shared.searching(), self.shared.set().oldest()].into_iter().flatten().min()
-    }
-
-    fn tell(&self) {
-        let out = self.oldest_out();
-        let oldest = self.oldest(out);
-        if oldest.is_none() {
-            self.shared.set().all_settled();
-        }
-        let waiting: usize = self.round.iter().chain(&self.bulk).map(|run| run.items.len()).sum();
-        let running: usize = self.running.iter().map(|job| job.marks + job.reach.as_ref().map_or(0, Reach::shadows)).sum();
-        let doing = Doing {
-            trouble: if self.shared.is_held() { Some((LaneState::Held, HELD_BY_OPERATOR.to_owned())) } else { self.trouble.clone() },
-            in_flight: (waiting + running + self.aside.waiting()) as u64,
-            oldest,
-            set_aside: self.aside.list(SHOWN),
-            full_pass: self.running.iter().any(|job| job.full_pass),
-        };
-        self.shared.report().doing(doing, now());
-        self.shared.turned(out, &self.aside);
     }
 
     fn ask_at(&self) -> Option<Instant> {

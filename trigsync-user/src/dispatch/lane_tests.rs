@@ -127,7 +127,7 @@ fn a_target_that_is_full_teaches_how_many_may_run() {
     let mut lane = lane_of(room.path(), configure, FailLog::default());
     let full = |limit| Trouble::Full { reason: format!("@ERROR: max connections ({limit:?}) reached"), limit };
     let run = |lane: &mut Lane| {
-        lane.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), reach: None });
+        lane.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), parked_for: None, reach: None });
     };
     let now = Instant::now();
     (0..3).for_each(|_| run(&mut lane));
@@ -148,4 +148,85 @@ fn a_target_that_is_full_teaches_how_many_may_run() {
     assert!(matches!(&lane.trouble, Some((LaneState::Retrying, _))) && lane.retry_at.is_some(), "nothing of ours runs");
     assert_eq!(lane.connections.bound(), 1, "others have both");
     assert!(lane.connections.more_at().is_some());
+}
+
+/// One turn of the lane's loop, with what ends in it.
+async fn turn(lane: &mut Lane) {
+    lane.start_what_can_start();
+    lane.park();
+    let most = lane.connections.bound();
+    let beside = lane.running.iter().filter(|job| job.reach.is_some()).count();
+    assert!(beside + lane.warm.taken() <= most, "no more connections than there are");
+    tokio::select! {
+        Some(ended) = lane.jobs.join_next() => lane.account(ended.unwrap()),
+        answer = lane.warm.left() => lane.left_unused(answer),
+        () = tokio::time::sleep(Duration::from_millis(20)) => {}
+    }
+}
+
+async fn until_equal(lane: &mut Lane) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    lane.hurry = Stamp::MAX;
+    while lane.oldest(lane.oldest_out()).is_some() {
+        assert!(Instant::now() < deadline, "it does not arrive");
+        turn(lane).await;
+    }
+}
+
+#[test]
+fn a_parked_rsync_takes_a_small_change_and_gives_way_to_a_tree() {
+    let room = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let configure = |sync: &mut SyncConfig| {
+            let target = &mut sync.targets[0];
+            (target.connections, target.warm) = (std::num::NonZeroU32::MIN, 1);
+        };
+        let mut lane = lane_of(room.path(), configure, FailLog::default());
+        lane.park();
+        assert_eq!(lane.warm.parked(), 1, "one connects ahead");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        lane.hurry = Stamp::MAX;
+        while lane.running.iter().all(|job| job.parked_for.is_none()) {
+            turn(&mut lane).await;
+        }
+        assert_eq!(lane.warm.taken(), 0, "it was there for the file");
+        until_equal(&mut lane).await;
+        assert_eq!(std::fs::read(room.path().join("target/file")).unwrap(), b"it");
+
+        while lane.warm.parked() == 0 {
+            turn(&mut lane).await;
+        }
+        let source = room.path().join("source");
+        std::fs::create_dir_all(source.join("tree/deep")).unwrap();
+        lane.shared.mark(&RelPathBuf::new(b"tree".to_vec()).unwrap(), Scope::Tree, Ops::MOVED_TO);
+        until_equal(&mut lane).await;
+        assert!(room.path().join("target/tree/deep").exists());
+
+        while lane.warm.parked() == 0 {
+            turn(&mut lane).await;
+        }
+        lane.shared.hold();
+        lane.start_what_can_start();
+        lane.park();
+        assert_eq!(lane.warm.parked(), 0, "a target that is held is left alone");
+        lane.warm.all_left().await;
+        lane.shared.release();
+        lane.suffer(Trouble::Retry("it broke".to_owned()), Instant::now());
+        turn(&mut lane).await;
+        assert_eq!(lane.warm.taken(), 0, "and so is one that fails");
+    });
+}
+
+#[test]
+fn a_target_with_one_connection_for_all_keeps_it_free() {
+    let room = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut lane = lane(room.path());
+        assert_eq!(lane.context.target.warm, 1, "as it is where nothing is written");
+        lane.learn(Some(1), "@ERROR: max connections (1) reached", Instant::now());
+        lane.park();
+        assert_eq!(lane.warm.parked(), 0);
+    });
 }

@@ -6,6 +6,7 @@
 //! - Whatever is sent while an older run still works on the same paths is sent again when that run has ended (`overlap`).
 //! - The source is looked at after a cut that was made after the batch was taken (`cut`).
 //! - A mark leaves the lane only when rsync said that it arrived, or when nothing is due for it.
+//! - An rsync that has connected ahead of the next change waits for it (`warm`).
 //! - Guards are checked before anything is deleted (`guard`).
 //! - A sync without targets has no lane, but something that tells its plugins what was marked (`announce`).
 
@@ -26,6 +27,8 @@ mod loan;
 mod overlap;
 mod shared;
 mod sync;
+mod tell;
+mod warm;
 
 use std::{sync::OnceLock, time::Instant};
 

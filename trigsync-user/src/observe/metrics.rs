@@ -118,13 +118,14 @@ impl Snapshot {
             })
         });
         gauge(encoder, "target_state", "1 for the state that the target is in, 0 for the others.", states)?;
-        let figures: [OfTargets<f64>; 5] = [
+        let figures: [OfTargets<f64>; 6] = [
             ("target_lag_seconds", "Age of the oldest change that has not arrived; 0 when equal.", |target| seconds(target.lag_ms)),
             ("target_pending", "Changes that wait.", |target| target.pending as f64),
             ("target_in_flight", "Changes on their way.", |target| target.in_flight as f64),
             ("target_set_aside", "Paths that failed alone and are tried again slowly; 100 at the most.", |target| {
                 target.set_aside.len() as f64
             }),
+            ("target_parked", "rsync processes that have connected ahead of the next change.", |target| target.parked as f64),
             ("target_state_seconds", "Since when the state is what it is.", |target| seconds(target.since_ms)),
         ];
         for (name, help, figure) in figures {

@@ -17,6 +17,7 @@ pub struct LaneReport {
     oldest: Option<Stamp>,
     set_aside: Vec<(String, String)>,
     full_pass: bool,
+    parked: u64,
     sent: u64,
     batches: u64,
     processes: u64,
@@ -40,6 +41,8 @@ pub struct Doing {
     pub set_aside: Vec<(String, String)>,
     /// Whether a full pass runs.
     pub full_pass: bool,
+    /// rsync processes that have connected ahead.
+    pub parked: u64,
 }
 
 /// What one ended run adds.
@@ -71,6 +74,7 @@ impl LaneReport {
             oldest: None,
             set_aside: Vec::new(),
             full_pass: false,
+            parked: 0,
             sent: 0,
             batches: 0,
             processes: 0,
@@ -96,6 +100,11 @@ impl LaneReport {
         self.last = slowest.unwrap_or(self.last);
     }
 
+    /// An rsync has ended that had nothing to do.
+    pub fn ended_unused(&mut self) {
+        self.processes += 1;
+    }
+
     /// What the lane is doing at `now`.
     pub fn doing(&mut self, doing: Doing, now: Stamp) {
         let (state, reason) = match doing.trouble {
@@ -108,7 +117,7 @@ impl LaneReport {
         }
         (self.state, self.reason) = (state, reason);
         (self.in_flight, self.oldest) = (doing.in_flight, doing.oldest);
-        (self.set_aside, self.full_pass) = (doing.set_aside, doing.full_pass);
+        (self.set_aside, self.full_pass, self.parked) = (doing.set_aside, doing.full_pass, doing.parked);
     }
 
     /// The status at `now`, after `changes` events, with `pending` marks in the set, the oldest made at `oldest`.
@@ -124,6 +133,7 @@ impl LaneReport {
             in_flight: self.in_flight,
             set_aside: self.set_aside.clone(),
             full_pass: self.full_pass,
+            parked: self.parked,
             lag_ms: self.oldest.into_iter().chain(oldest).min().map_or(0, |oldest| now.saturating_sub(oldest) / 1000),
             degraded,
             changes,

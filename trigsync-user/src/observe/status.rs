@@ -182,6 +182,9 @@ pub struct TargetStatus {
     pub set_aside: Vec<(String, String)>,
     /// Whether a full pass is running.
     pub full_pass: bool,
+    /// rsync processes that have connected ahead of the next change.
+    #[serde(default)]
+    pub parked: u64,
     /// Age of the oldest change that has not arrived; 0 when equal.
     pub lag_ms: u64,
     /// Directories that were put in place of what was marked in them, because the marks took more memory than they may.

@@ -286,7 +286,9 @@ impl Sorter {
 
     fn finish(mut self) -> Plan {
         let listing = if self.root_changed || !self.root.is_empty() { Listing::WithRoot } else { Listing::Plain };
-        let entries = Work::Entries(compare(self.changed_ops));
+        // Where there is no file, it makes no difference how they are compared, and a parked rsync compares like this.
+        let no_file = self.changed.is_empty() && self.same.is_empty();
+        let entries = Work::Entries(if no_file { Compare::Changed } else { compare(self.changed_ops) });
         let gone = match (self.unseen_gone, self.whole_gone) {
             (true, _) => Gone::Unseen,
             (false, true) => Gone::SeenWhole,

@@ -34,6 +34,7 @@ fn answer(to: &str, filter: &Filter, exit: Exit, text: &[u8]) -> Answer {
         options: Vec::new(),
         bandwidth_limit: None,
         connections: NonZeroU32::MIN,
+        warm: 0,
         timeout: Duration::from_secs(60),
         modify_window: -1,
     };

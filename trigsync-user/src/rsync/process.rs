@@ -20,7 +20,7 @@ use nix::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    process::{ChildStdin, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -49,56 +49,105 @@ pub(super) async fn execute(
     arguments: &[OsString],
     input: Vec<u8>,
     stop: &CancellationToken,
-    mut each: impl FnMut(&[u8]),
+    each: impl FnMut(&[u8]),
 ) -> Exit {
     if stop.is_cancelled() {
         return Exit::Stopped;
     }
-    let mut child = match command(binary, arguments).spawn() {
-        Ok(child) => child,
-        Err(error) => return Exit::NotStarted(error),
-    };
-    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
-        return Exit::NotStarted(io::Error::other("the child has no pipes"));
-    };
-    let mut group = Group(child.id());
-    let (mut stdout, mut stderr) = (Lines::new(stdout), Lines::new(stderr));
-    let mut writing = std::pin::pin!(feed(stdin, input));
-    let mut written = false;
-    let mut stopping = false;
-    let mut killed = false;
-    let mut status: Option<io::Result<ExitStatus>> = None;
-    // The end of the grace while we stop, the end of lingering once the child has ended.
-    let mut deadline = Instant::now();
-    while status.is_none() || !(stdout.ended && stderr.ended) {
-        tokio::select! {
-            () = stdout.fill(), if !stdout.ended => stdout.take(&mut each),
-            () = stderr.fill(), if !stderr.ended => stderr.take(&mut each),
-            () = &mut writing, if !written => written = true,
-            ended = child.wait(), if status.is_none() => {
-                group.0 = None;
-                status = Some(ended);
-                deadline = Instant::now() + LINGER;
-            }
-            () = stop.cancelled(), if !stopping && status.is_none() => {
-                stopping = true;
-                deadline = Instant::now() + TERMINATE_GRACE;
-                group.signal(Signal::SIGTERM);
-            }
-            () = sleep_until(deadline), if status.is_some() || (stopping && !killed) => {
-                if status.is_some() {
-                    break;
+    match Process::start(binary, arguments) {
+        Ok(process) => process.finish(input, stop, each).await,
+        Err(error) => Exit::NotStarted(error),
+    }
+}
+
+/// A child that has been started and has got no input yet. Dropped, it is ended by SIGTERM.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+    group: Group,
+}
+
+impl Process {
+    /// Starts `binary`.
+    pub fn start(binary: &Path, arguments: &[OsString]) -> io::Result<Self> {
+        Self::spawn(command(binary, arguments))
+    }
+
+    /// The same in another working directory.
+    pub fn start_in(directory: &Path, binary: &Path, arguments: &[OsString]) -> io::Result<Self> {
+        let mut command = command(binary, arguments);
+        command.current_dir(directory);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> io::Result<Self> {
+        let mut child = command.spawn()?;
+        let group = Group(child.id());
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+            return Err(io::Error::other("the child has no pipes"));
+        };
+        Ok(Self { child, stdin, stdout, stderr, group })
+    }
+
+    /// Its number, as long as it has not been waited for.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        let has_ended = !matches!(self.child.try_wait(), Ok(None));
+        if has_ended {
+            // It has been waited for, and its number may be another's by now.
+            self.group.0 = None;
+        }
+        has_ended
+    }
+
+    /// Runs it to its end, as [`execute`] does.
+    pub async fn finish(self, input: Vec<u8>, stop: &CancellationToken, mut each: impl FnMut(&[u8])) -> Exit {
+        let Self { mut child, stdin, stdout, stderr, mut group } = self;
+        let (mut stdout, mut stderr) = (Lines::new(stdout), Lines::new(stderr));
+        let mut writing = std::pin::pin!(feed(stdin, input));
+        let mut written = false;
+        let mut stopping = false;
+        let mut killed = false;
+        let mut status: Option<io::Result<ExitStatus>> = None;
+        // The end of the grace while we stop, the end of lingering once the child has ended.
+        let mut deadline = Instant::now();
+        while status.is_none() || !(stdout.ended && stderr.ended) {
+            tokio::select! {
+                () = stdout.fill(), if !stdout.ended => stdout.take(&mut each),
+                () = stderr.fill(), if !stderr.ended => stderr.take(&mut each),
+                () = &mut writing, if !written => written = true,
+                ended = child.wait(), if status.is_none() => {
+                    group.0 = None;
+                    status = Some(ended);
+                    deadline = Instant::now() + LINGER;
                 }
-                killed = true;
-                group.signal(Signal::SIGKILL);
+                () = stop.cancelled(), if !stopping && status.is_none() => {
+                    stopping = true;
+                    deadline = Instant::now() + TERMINATE_GRACE;
+                    group.signal(Signal::SIGTERM);
+                }
+                () = sleep_until(deadline), if status.is_some() || (stopping && !killed) => {
+                    if status.is_some() {
+                        break;
+                    }
+                    killed = true;
+                    group.signal(Signal::SIGKILL);
+                }
             }
         }
-    }
-    match status {
-        Some(Ok(status)) if stopping && !status.success() => Exit::Stopped,
-        Some(Ok(status)) => status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code),
-        Some(Err(error)) => Exit::NotStarted(error),
-        None => Exit::Stopped,
+        match status {
+            Some(Ok(status)) if stopping && !status.success() => Exit::Stopped,
+            Some(Ok(status)) => status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code),
+            Some(Err(error)) => Exit::NotStarted(error),
+            None => Exit::Stopped,
+        }
     }
 }
 
@@ -132,6 +181,7 @@ fn command(binary: &Path, arguments: &[OsString]) -> Command {
 }
 
 /// The session of a child that has not been waited for yet. Dropped early, it ends with the run.
+#[derive(Debug)]
 struct Group(Option<u32>);
 
 impl Group {

@@ -1,6 +1,7 @@
 //! One run of rsync, from its arguments to its answer.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -10,7 +11,7 @@ use tracing::debug;
 
 use super::{
     Answer, Route, RsyncError, Run, Version,
-    arguments::{arguments, for_people},
+    arguments::{Unspeakable, arguments, for_people},
     classify::Findings,
     process::execute,
 };
@@ -49,15 +50,21 @@ impl Rsync {
     /// `stop` ends it early with [`super::Verdict::Stopped`]: SIGTERM, and SIGKILL after [`super::TERMINATE_GRACE`]. Dropping the future ends
     /// it too.
     pub async fn run(&self, route: &Route<'_>, run: Run<'_>, stop: &CancellationToken) -> Answer {
-        let arguments = match arguments(self.version, route, &run) {
+        let arguments = match self.arguments(route, &run) {
             Ok(arguments) => arguments,
             Err(reason) => return Answer::hold(reason),
         };
-        debug!(target: "trigsync::rsync", command = %for_people(&self.binary, &arguments), list_bytes = run.list.len(), "starting");
         let mut findings = Findings::new(route, run.progress);
         let exit = execute(&self.binary, &arguments, run.list, stop, |line| findings.line(line)).await;
         let answer = findings.answer(exit);
         debug!(target: "trigsync::rsync", to = %route.target.name, ?answer, "ended");
         answer
+    }
+
+    /// What a process is told for a run.
+    pub(super) fn arguments(&self, route: &Route<'_>, run: &Run<'_>) -> Result<Vec<OsString>, Unspeakable> {
+        let arguments = arguments(self.version, route, run)?;
+        debug!(target: "trigsync::rsync", command = %for_people(&self.binary, &arguments), list_bytes = run.list.len(), "starting");
+        Ok(arguments)
     }
 }

@@ -95,6 +95,7 @@ pub fn target(address: TargetAddress) -> TargetConfig {
         options: Vec::new(),
         bandwidth_limit: None,
         connections: NonZeroU32::MIN,
+        warm: 0,
         timeout: Duration::from_secs(60),
         modify_window: -1,
     }

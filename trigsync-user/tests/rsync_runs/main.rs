@@ -2,6 +2,7 @@
 
 mod daemon;
 mod lab;
+mod parked;
 mod process;
 mod ssh;
 
