@@ -9,23 +9,18 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use xtask::{interrupt, mirror::Mirror, rsyncd::Rsyncd};
+use xtask::{interrupt, mirror::Mirror};
 
-use crate::{rsync, statistics::median, tree};
+use crate::{
+    rsync,
+    side::{Kind, Side},
+    statistics::median,
+    tree,
+};
 
 /// New files in each directory.
 const FILES_PER_DIRECTORY: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Where the files go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    /// A directory of this machine.
-    Local,
-    /// An rsync daemon on the loopback interface.
-    Daemon,
-}
 
 /// How much is written, and how often.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -49,31 +44,11 @@ pub(crate) struct Burst {
     overflows: u64,
 }
 
-/// A source, and the place that it is sent to.
-struct Side {
-    source: PathBuf,
-    target: String,
-    _rsyncd: Option<Rsyncd>,
-}
-
-impl Side {
-    fn make(place: &Path, name: &str, kind: Kind, directories: u64) -> Result<Self> {
-        let place = place.join(name);
-        let (source, served) = (place.join("source"), place.join("target"));
-        fs::create_dir_all(&served).with_context(|| format!("creating {}", served.display()))?;
-        tree::make_directories(&source, directories)?;
-        let rsyncd = if kind == Kind::Daemon { Some(Rsyncd::start(&place, &served)?) } else { None };
-        let target = rsyncd.as_ref().map_or_else(|| served.to_string_lossy().into_owned(), Rsyncd::address);
-        rsync::send_all(&source, &format!("{target}/"))?;
-        Ok(Self { source, target: format!("{target}/"), _rsyncd: rsyncd })
-    }
-}
-
 /// Measures bursts of `size` to a target of `kind`.
 pub(crate) fn measure(trigsync: &Path, place: &Path, kind: Kind, size: Size) -> Result<Burst> {
     let directories = size.files.div_ceil(FILES_PER_DIRECTORY);
-    let alone = Side::make(place, "alone", kind, directories)?;
-    let mirrored = Side::make(place, "mirrored", kind, directories)?;
+    let alone = Side::make(&place.join("alone"), kind, directories)?;
+    let mirrored = Side::make(&place.join("mirrored"), kind, directories)?;
     let arguments = ["--source".as_ref(), mirrored.source.as_os_str(), "--target".as_ref(), mirrored.target.as_ref()];
     let mirror = Mirror::start(trigsync, &place.join("state"), arguments, PATIENCE)?;
     mirror.flush(PATIENCE)?;
@@ -143,10 +118,7 @@ impl fmt::Display for Burst {
             "burst of {} files to {}: {:.2} s until all arrived, {:.2} s for writing them and one rsync: ratio {:.2} (medians of {}); \
              {} rsync processes, {} overflows",
             self.size.files,
-            match self.target {
-                Kind::Local => "a local directory",
-                Kind::Daemon => "an rsync daemon",
-            },
+            self.target,
             median(&self.writing_and_flush),
             median(&self.writing_and_rsync_alone),
             self.ratio,

@@ -5,6 +5,7 @@
 //! - Needs root, and the disk and inodes for the trees that it makes; removes them again, on Ctrl-C too.
 
 mod burst;
+mod delays;
 mod flood;
 mod idle;
 mod machine;
@@ -12,6 +13,8 @@ mod memory;
 mod proc;
 mod rsync;
 mod scan;
+mod side;
+mod single;
 mod statistics;
 mod tree;
 
@@ -48,9 +51,12 @@ struct Options {
     /// Runs of each kind; the median counts.
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
-    /// How long the idle daemon is watched.
+    /// How long the idle daemon is watched, and how long a hundred files are written a second.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Files that are written one at a time.
+    #[arg(long, default_value_t = 100)]
+    singles: u64,
     /// Changes of a flood, some nine of twenty of them deletions.
     #[arg(long, default_value_t = 1_000_000)]
     flood_changes: u64,
@@ -78,6 +84,10 @@ enum Scenario {
     BurstLocal,
     /// The same to an rsync daemon.
     BurstDaemon,
+    /// Single files, and a hundred a second, to a local directory, beside one bare rsync for each.
+    SingleLocal,
+    /// The same to an rsync daemon.
+    SingleDaemon,
     /// A catch-up scan over a quiet tree, beside one `rsync -a --delete` over it.
     Scan,
     /// Memory while changes flood a daemon whose targets are dead; an error where it exceeds the bound.
@@ -104,6 +114,8 @@ struct Report {
     memory: Option<memory::Memory>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bursts: Vec<burst::Burst>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    singles: Vec<single::Single>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scan: Option<scan::Comparison>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,11 +151,17 @@ fn measure(options: &Options) -> Result<()> {
                 report.memory = Some(memory);
             }
             Scenario::BurstLocal | Scenario::BurstDaemon => {
-                let kind = if *scenario == Scenario::BurstLocal { burst::Kind::Local } else { burst::Kind::Daemon };
+                let kind = if *scenario == Scenario::BurstLocal { side::Kind::Local } else { side::Kind::Daemon };
                 let size = burst::Size { files: options.burst_files, bytes: options.bytes, repetitions: options.repetitions };
                 let burst = burst::measure(&options.trigsync, place.path(), kind, size)?;
                 println!("{burst}");
                 report.bursts.push(burst);
+            }
+            Scenario::SingleLocal | Scenario::SingleDaemon => {
+                let kind = if *scenario == Scenario::SingleLocal { side::Kind::Local } else { side::Kind::Daemon };
+                let single = single::measure(&options.trigsync, place.path(), kind, options.singles, options.seconds)?;
+                println!("{single}");
+                report.singles.push(single);
             }
             Scenario::Scan => {
                 let scan = scan::measure(place.path(), options.scan_files, options.repetitions)?;
