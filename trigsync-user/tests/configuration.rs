@@ -2,7 +2,10 @@
 
 use std::{fs, num::NonZeroU32, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use trigsync::config::{AuditConfig, Backend, Config, ConfigError, Filter, Overrides, RawConfig, Schedule, TargetAddress, Times};
+use trigsync::{
+    config::{AuditConfig, Backend, Config, ConfigError, Filter, Overrides, RawConfig, Schedule, TargetAddress, Times},
+    model::RelPath,
+};
 
 /// A directory with the sources, targets and files that the configurations name.
 fn fixture() -> tempfile::TempDir {
@@ -69,6 +72,9 @@ fn the_documented_example_resolves() {
     let edge = &sync.targets[2];
     assert_eq!(edge.address.to_string(), "ssh://deploy@edge1:2222/srv/www");
     assert_eq!(edge.identity, Some(directory.path().join("id_ed25519")));
+    let inplace = |path: &str, size| edge.inplace.takes(RelPath::new(path.as_bytes()).unwrap(), size);
+    assert!(inplace("vm/a.qcow2", 1) && inplace("db/deep/table", 1) && inplace("other", 10 << 30));
+    assert!(!inplace("other", (10 << 30) - 1) && !inplace("vm/db/table", 1));
     assert_eq!((edge.options.as_slice(), edge.bandwidth_limit.as_deref()), (&["--acls".to_owned()][..], Some("10m")));
 }
 
@@ -104,6 +110,7 @@ fn the_least_that_can_be_written_gets_the_defaults() {
     let target = &sync.targets[0];
     assert_eq!(target.address, TargetAddress::Local(root.join("new/deep")));
     assert_eq!((target.connections.get(), target.warm), (2, 1));
+    assert!(!target.inplace.takes(RelPath::new(b"any").unwrap(), u64::MAX));
     assert_eq!((target.timeout, target.modify_window), (Duration::from_secs(60), -1));
 
     let guarded =
@@ -234,7 +241,7 @@ fn a_state_directory_inside_a_source_is_left_alone() {
     let text = text.replace("$DIR", directory.path().to_str().unwrap());
     let config = RawConfig::parse(&text, &directory.path().join("trigsync.toml")).unwrap().resolve(&Overrides::default(), &state).unwrap();
     let filter = &config.syncs[0].filter;
-    let excludes = |path: &str| filter.excludes(trigsync::model::RelPath::new(path.as_bytes()).unwrap(), false);
+    let excludes = |path: &str| filter.excludes(RelPath::new(path.as_bytes()).unwrap(), false);
     assert!(excludes("va[r]/st*te/control.sock"));
     assert!(!excludes("var/state/control.sock") && !excludes("va[r]/other"));
 }

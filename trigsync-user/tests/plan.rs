@@ -4,9 +4,9 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use trigsync::{
     coalesce::Taken,
-    config::{BatchLimits, Filter},
+    config::{BatchLimits, Filter, InPlace},
     model::{Mark, Ops, RelPathBuf, Scope},
-    plan::{Gone, Plan, PlannedRun, RootError, open_root, open_same_root, plan, settled},
+    plan::{Gone, Plan, PlannedRun, RootError, Rules, open_root, open_same_root, plan, settled},
     rsync::{Compare, Listing, Work},
 };
 
@@ -20,11 +20,15 @@ fn write(path: &str, ops: Ops) -> Taken {
     mark(path, Scope::Entry, ops)
 }
 
-fn planned(root: &Path, mut marks: Vec<Taken>, filter: &[&str], limits: BatchLimits) -> Plan {
+fn planned(root: &Path, marks: Vec<Taken>, filter: &[&str], limits: BatchLimits) -> Plan {
+    planned_in_place(root, marks, filter, limits, &InPlace::default())
+}
+
+fn planned_in_place(root: &Path, mut marks: Vec<Taken>, filter: &[&str], limits: BatchLimits, inplace: &InPlace) -> Plan {
     marks.sort_by(|a, b| a.mark.path.cmp(&b.mark.path));
     let filter = Filter::new(&filter.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>()).unwrap();
     let before = marks.len();
-    let plan = plan(open_root(root).unwrap().0, marks, &filter, &limits);
+    let plan = plan(open_root(root).unwrap().0, marks, &Rules { filter: &filter, limits: &limits, inplace });
     let after =
         plan.entries.iter().chain(&plan.bulk).map(|run| run.items.len()).sum::<usize>() + plan.postponed.len() + plan.excluded.len();
     assert_eq!(before, after, "every mark goes somewhere: {plan:?}");
@@ -242,4 +246,31 @@ fn what_waits_travels_in_one_list() {
     assert!(waiting.joins(&large("large")));
     waiting.join(large("large"));
     assert_eq!((paths(&waiting), waiting.items.len()), (vec!["large".into()], 2), "sent once, and both marks are settled");
+}
+
+#[test]
+fn files_that_change_in_place_travel_together_and_beside_the_others() {
+    let inplace = InPlace::new(&["*.img".to_owned(), "/db/".to_owned()], Some(1 << 20)).unwrap();
+    let root = tree(&["a.img", "db/t", "other", "sub/b.img"]);
+    let large = fs::File::create(root.path().join("large")).unwrap();
+    large.set_len(1 << 20).unwrap();
+    let marks = vec![
+        write("a.img", Ops::WRITE),
+        write("db/t", Ops::WRITE),
+        write("large", Ops::WRITE),
+        write("other", Ops::WRITE),
+        write("sub/b.img", Ops::WRITE | Ops::RESCAN),
+    ];
+    let plan = planned_in_place(root.path(), marks, &[], WIDE, &inplace);
+    assert_eq!(
+        plan.entries.iter().map(|run| (run.work, paths(run))).collect::<Vec<_>>(),
+        [(Work::Entries(Compare::Changed), vec!["other".to_owned()])]
+    );
+    let beside: Vec<_> = plan.bulk.iter().map(|run| (run.work, paths(run).join(" "))).collect();
+    let expected = [(Work::InPlace(Compare::Changed), "a.img db/t large"), (Work::InPlace(Compare::Checksum), "sub/b.img")];
+    assert_eq!(beside, expected.map(|(work, paths)| (work, paths.to_owned())));
+    // New modes alone, and what is gone, need no such care.
+    let marks = vec![write("a.img", Ops::ATTRIB), write("gone.img", Ops::DELETE)];
+    let plan = planned_in_place(root.path(), marks, &[], WIDE, &inplace);
+    assert!(plan.bulk.is_empty() && plan.entries.iter().all(|run| matches!(run.work, Work::Entries(_))), "{plan:?}");
 }

@@ -5,6 +5,7 @@
 
 // What arrives, and how.
 mod filters;
+mod inplace;
 mod keep;
 mod local;
 mod many_targets;

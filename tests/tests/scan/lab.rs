@@ -21,9 +21,9 @@ use nix::{
 use tokio_util::sync::CancellationToken;
 use trigsync::{
     coalesce::DirtySet,
-    config::{BatchLimits, Filter, Settle, TargetAddress, TargetConfig},
+    config::{BatchLimits, Filter, InPlace, Settle, TargetAddress, TargetConfig},
     model::{Mark, Scope},
-    plan::{open_root, plan},
+    plan::{Rules, open_root, plan},
     rsync::{Deletions, Missing, Route, Rsync, Run, Verdict, Work, list, removal_rules},
     scan::{Progress, Scan, ScanError, Summary},
 };
@@ -139,13 +139,17 @@ impl Lab {
         marks.iter().for_each(|mark| set.mark(&mark.path, mark.scope, mark.ops, 1));
         let batch = set.cut(u64::MAX / 4, usize::MAX, u64::MAX / 4);
         let (root, _) = open_root(&self.source()).expect("the source is there");
-        let plan = plan(root, batch, &self.filter, &BatchLimits { paths: usize::MAX, bytes: u64::MAX });
+        let plan = plan(
+            root,
+            batch,
+            &Rules { filter: &self.filter, limits: &BatchLimits { paths: usize::MAX, bytes: u64::MAX }, inplace: &InPlace::default() },
+        );
         assert!(plan.postponed.is_empty() && plan.excluded.is_empty(), "{plan:?}");
         for run in plan.entries.iter().chain(&plan.bulk) {
             let list = match run.work {
                 Work::Removals => removal_rules(run.paths()),
                 Work::RootAttributes => Vec::new(),
-                Work::Entries(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
+                Work::Entries(_) | Work::InPlace(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
             };
             self.rsync(Run { work: run.work, deletions: Deletions::Allowed, missing: Missing::Delete, list, progress: None });
         }
@@ -169,6 +173,7 @@ impl Lab {
             bandwidth_limit: None,
             connections: NonZeroU32::MIN,
             warm: 0,
+            inplace: InPlace::default(),
             timeout: Duration::from_secs(60),
             modify_window: -1,
         };

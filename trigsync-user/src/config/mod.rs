@@ -13,6 +13,7 @@ mod error;
 mod filter;
 pub mod foreign;
 mod import;
+mod inplace;
 pub mod lsyncd;
 mod options;
 mod parse;
@@ -30,6 +31,7 @@ pub use audit::{AuditConfig, Window};
 pub use error::ConfigError;
 pub use filter::Filter;
 pub use import::{import, import_plugin};
+pub use inplace::InPlace;
 pub use pattern::InvalidPattern;
 pub use plugin::{
     EACH, ExecInput, Expression, HttpRequest, Piece, Placeholder, PluginAction, PluginConfig, PluginPaths, Separator, Template, UrlRule,
@@ -192,6 +194,8 @@ pub struct TargetConfig {
     pub connections: NonZeroU32,
     /// How many of them may be rsync processes that have connected ahead of the next change and wait for it. 1, and 0 where `connections` is 1.
     pub warm: u32,
+    /// Files that are written into the target's own; none where the target is a directory of this machine.
+    pub inplace: InPlace,
     /// rsync's `--timeout`, whole seconds. 60 s.
     pub timeout: Duration,
     /// rsync's `--modify-window`; -1, the default, compares nanoseconds. For targets whose file system keeps coarser times: 1.

@@ -56,8 +56,20 @@ const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
 const BATCH: &[&str] = &["paths", "bytes"];
 const AUDIT: &[&str] = &["every", "names", "bytes", "share", "window", "checksum"];
 const FULL_PASS: &[&str] = &["cron", "every", "jitter", "window"];
-const TARGET: &[&str] =
-    &["to", "name", "identity", "password_file", "options", "bandwidth_limit", "connections", "warm", "timeout", "modify_window"];
+const TARGET: &[&str] = &[
+    "to",
+    "name",
+    "identity",
+    "password_file",
+    "options",
+    "bandwidth_limit",
+    "connections",
+    "warm",
+    "inplace",
+    "inplace_from",
+    "timeout",
+    "modify_window",
+];
 
 /// What a key in the wrong table was probably meant for.
 const SECTIONS: &[(&[&str], &str)] = &[
@@ -210,6 +222,8 @@ fn target(table: &Table<'_, '_>) -> Result<RawTarget, ConfigError> {
             let number = integer(value)?;
             u32::try_from(number).ok().and_then(NonZeroU32::new).ok_or(format!("is {number} (write at least 1)"))
         })?,
+        inplace: table.list("inplace", string)?,
+        inplace_from: table.get("inplace_from", size)?,
         warm: table.get("warm", |value| {
             let number = integer(value)?;
             u32::try_from(number).map_err(|_| format!("is {number} (write 0, or how many rsync processes may wait for changes)"))

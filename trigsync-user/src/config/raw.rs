@@ -111,6 +111,8 @@ pub(super) struct RawTarget {
     pub(super) bandwidth_limit: Option<At<String>>,
     pub(super) connections: Option<At<NonZeroU32>>,
     pub(super) warm: Option<At<u32>>,
+    pub(super) inplace: Vec<At<String>>,
+    pub(super) inplace_from: Option<At<u64>>,
     pub(super) timeout: Option<At<Duration>>,
     pub(super) modify_window: Option<At<i32>>,
 }
@@ -173,6 +175,8 @@ impl RawTarget {
             bandwidth_limit: None,
             connections: None,
             warm: None,
+            inplace: Vec::new(),
+            inplace_from: None,
             timeout: None,
             modify_window: None,
         }

@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InvalidAddress, Overrides, RawConfig, Schedule,
-    Settle, SyncConfig, TargetAddress, TargetConfig, Times, alone, options,
+    AuditConfig, BatchLimits, CANARY, Config, ConfigError, DaemonConfig, Filter, Guards, InPlace, InvalidAddress, Overrides, RawConfig,
+    Schedule, Settle, SyncConfig, TargetAddress, TargetConfig, Times, alone, options,
     places::{Mounts, Place, last_name},
     plugin,
     raw::{At, RawAudit, RawSchedule, RawSync, RawTarget, absolute},
@@ -287,6 +287,7 @@ impl Resolver<'_> {
         if let Some(warm) = raw.warm.as_ref().filter(|warm| warm.value > connections.get()) {
             return Err(self.error(warm, format!("is more than connections = {connections}, of which it is a part")));
         }
+        let inplace = self.inplace(raw, &address)?;
         Ok(TargetConfig {
             name: match &raw.name {
                 Some(name) if name.value.is_empty() || name.value.contains(char::is_control) => {
@@ -301,9 +302,30 @@ impl Resolver<'_> {
             options: raw.options.iter().map(|option| option.value.clone()).collect(),
             bandwidth_limit: value(&raw.bandwidth_limit),
             connections,
+            inplace,
             warm: value(&raw.warm).unwrap_or(u32::from(connections.get() > 1)),
             timeout: value(&raw.timeout).unwrap_or(Duration::from_secs(60)),
             modify_window: value(&raw.modify_window).unwrap_or(-1),
+        })
+    }
+
+    fn inplace(&self, raw: &RawTarget, address: &TargetAddress) -> Result<InPlace, ConfigError> {
+        let of_this_machine =
+            "is for targets over the network; into a directory of this machine rsync would read both files to write one (leave it out)";
+        let is_local = matches!(address, TargetAddress::Local(_));
+        if let Some(from) = raw.inplace_from.as_ref().filter(|_| is_local) {
+            return Err(self.error(from, of_this_machine));
+        }
+        for pattern in &raw.inplace {
+            if is_local {
+                return Err(self.error(pattern, of_this_machine));
+            }
+            Filter::new(std::slice::from_ref(&pattern.value)).map_err(|error| self.error(pattern, error.to_string()))?;
+        }
+        let patterns: Vec<_> = raw.inplace.iter().map(|pattern| pattern.value.clone()).collect();
+        InPlace::new(&patterns, value(&raw.inplace_from)).map_err(|error| match raw.inplace.first() {
+            Some(first) => self.error(first, error.to_string()),
+            None => ConfigError::new("inplace", error.to_string()),
         })
     }
 

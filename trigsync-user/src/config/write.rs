@@ -121,7 +121,20 @@ fn sync(raw: &RawSync) -> Result<Table, ConfigError> {
 }
 
 fn target(raw: &RawTarget) -> Result<Table, ConfigError> {
-    let RawTarget { to, name, password_file, identity, options, bandwidth_limit, connections, warm, timeout, modify_window } = raw;
+    let RawTarget {
+        to,
+        name,
+        password_file,
+        identity,
+        options,
+        bandwidth_limit,
+        connections,
+        warm,
+        inplace,
+        inplace_from,
+        timeout,
+        modify_window,
+    } = raw;
     let mut table = Table::new();
     table.decor_mut().set_prefix("\n");
     set(&mut table, "to", &Some(to.clone()), |to| to.as_str().into());
@@ -131,6 +144,8 @@ fn target(raw: &RawTarget) -> Result<Table, ConfigError> {
     set_list(&mut table, "options", options);
     set(&mut table, "bandwidth_limit", bandwidth_limit, |limit| limit.as_str().into());
     set(&mut table, "connections", connections, |number| i64::from(number.get()).into());
+    set_list(&mut table, "inplace", inplace);
+    set(&mut table, "inplace_from", inplace_from, |bytes| whole(*bytes));
     set(&mut table, "warm", warm, |number| i64::from(*number).into());
     set(&mut table, "timeout", timeout, duration);
     set(&mut table, "modify_window", modify_window, |window| i64::from(*window).into());

@@ -26,11 +26,11 @@ use super::{
 };
 use crate::{
     coalesce::Taken,
-    config::BatchLimits,
+    config::{BatchLimits, InPlace},
     lock::lock,
     model::Stamp,
     observe::{Doing, HELD_BY_OPERATOR, LaneState, Sent},
-    plan::{Item, Plan, RootError, open_same_root, plan},
+    plan::{Item, Plan, RootError, Rules, open_same_root, plan},
 };
 
 /// After a look that was not possible.
@@ -141,7 +141,9 @@ impl Announcer {
             // No bytes travel.
             let limits = BatchLimits { bytes: u64::MAX, ..sync.config.batch };
             let look = move || match open_same_root(&sync.config.source, root) {
-                Ok(fd) => Looked::At(plan(fd, batch, &sync.config.filter, &limits)),
+                Ok(fd) => {
+                    Looked::At(plan(fd, batch, &Rules { filter: &sync.config.filter, limits: &limits, inplace: &InPlace::default() }))
+                }
                 Err(error) if error.may_pass() => Looked::Failed(error.to_string(), batch),
                 Err(error) => Looked::RootGone(error, batch),
             };

@@ -282,7 +282,7 @@ impl JobContext {
     ) -> Answer {
         let route = Route::of(&self.sync.config, &self.target);
         let list = match work {
-            Work::Entries(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
+            Work::Entries(_) | Work::InPlace(_) | Work::Levels | Work::Trees(_) => list(run.paths(), run.listing),
             Work::Removals => removal_rules(run.paths()),
             Work::RootAttributes => Vec::new(),
         };

@@ -32,7 +32,7 @@ use crate::{
     lock::lock,
     model::{Mark, Ops, RelPathBuf, Scope, Stamp},
     observe::{LaneState, What},
-    plan::{Plan, PlannedRun, RootError, open_same_root, plan},
+    plan::{Plan, PlannedRun, RootError, Rules, open_same_root, plan},
     rsync::{Parked, Rsync},
 };
 
@@ -276,13 +276,17 @@ impl Lane {
             parked_for: None,
             reach: None,
         });
-        let (sync, root, cut) = (self.context.sync.clone(), self.gate.borrow().root, self.cut.clone());
+        let (sync, target) = (self.context.sync.clone(), self.context.target.clone());
+        let (root, cut) = (self.gate.borrow().root, self.cut.clone());
         self.jobs.spawn(async move {
             if let Err(error) = cut.make().await {
                 return Ended { id, done: Done::NotCut(error.to_string(), batch) };
             }
             let look = move || match open_same_root(&sync.config.source, root) {
-                Ok(fd) => Done::Planned(plan(fd, batch, &sync.config.filter, &sync.config.batch)),
+                Ok(fd) => {
+                    let rules = Rules { filter: &sync.config.filter, limits: &sync.config.batch, inplace: &target.inplace };
+                    Done::Planned(plan(fd, batch, &rules))
+                }
                 Err(error) if error.may_pass() => Done::NotCut(error.to_string(), batch),
                 Err(error) => Done::RootGone(error, batch),
             };

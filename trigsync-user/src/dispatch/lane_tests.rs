@@ -42,7 +42,8 @@ fn a_plan_that_comes_while_servers_linger_does_not_keep_the_target_from_being_as
         let root = open_same_root(&sync.config.source, sync.gate().root).unwrap();
         // An rsync beside it was cut off while this was planned.
         lane.shared.cut_off(1);
-        lane.take_plan(plan(root, batch, &sync.config.filter, &sync.config.batch));
+        let inplace = &lane.context.target.inplace.clone();
+        lane.take_plan(plan(root, batch, &Rules { filter: &sync.config.filter, limits: &sync.config.batch, inplace }));
         assert!(!lane.round.is_empty(), "there is a plan");
         for _ in 0..2 {
             lane.start_what_can_start();

@@ -24,7 +24,21 @@ use nix::{
 use lookup::{Found, Lookup};
 pub use runs::{Gone, Item, Plan, PlannedRun, plan, settled};
 
-use crate::model::RelPathBuf;
+use crate::{
+    config::{BatchLimits, Filter, InPlace},
+    model::RelPathBuf,
+};
+
+/// What a plan goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// What is left alone.
+    pub filter: &'a Filter,
+    /// How much one rsync gets.
+    pub limits: &'a BatchLimits,
+    /// Files that are written into the target's own.
+    pub inplace: &'a InPlace,
+}
 
 /// Which directory a root is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

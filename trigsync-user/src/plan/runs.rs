@@ -2,10 +2,12 @@
 
 use std::{os::fd::OwnedFd, thread, time::Duration};
 
-use super::lookup::{Found, Kind, Lookup};
+use super::{
+    Rules,
+    lookup::{Found, Kind, Lookup},
+};
 use crate::{
     coalesce::Taken,
-    config::{BatchLimits, Filter},
     model::{Arrived, Ops, RelPath, RelPathBuf, Scope, Stamp},
     rsync::{Compare, Listing, Work},
 };
@@ -24,7 +26,7 @@ const SHORTAGE: Duration = Duration::from_millis(200);
 pub struct Plan {
     /// Names and deletions, to be run now, one after the other.
     pub entries: Vec<PlannedRun>,
-    /// Subtrees, levels and large files, each beside the batches.
+    /// Subtrees, levels, large files and those that change in place, each beside the batches.
     pub bulk: Vec<PlannedRun>,
     /// Marks beyond the limit of bytes, and those whose paths could not be looked at for want of descriptors: they go into a later batch.
     pub postponed: Vec<Taken>,
@@ -127,15 +129,17 @@ impl PlannedRun {
         match self.work {
             Work::Trees(_) => Scope::Tree,
             Work::Levels => Scope::Level,
-            Work::Entries(_) | Work::Removals | Work::RootAttributes => Scope::Entry,
+            Work::Entries(_) | Work::InPlace(_) | Work::Removals | Work::RootAttributes => Scope::Entry,
         }
     }
 
-    /// Whether another run beside the rounds may travel in the same list: subtrees together, levels together, a large file with itself.
+    /// Whether another run beside the rounds may travel in the same list: subtrees together, levels together, files that change in place
+    /// together, a large file with itself.
     pub fn joins(&self, other: &Self) -> bool {
         match (self.work, other.work) {
             (Work::Trees(how), Work::Trees(other_how)) => how == other_how && self.is_full_pass() == other.is_full_pass(),
             (Work::Levels, Work::Levels) => true,
+            (Work::InPlace(how), Work::InPlace(other_how)) => how == other_how,
             (Work::Entries(_), Work::Entries(_)) => self.paths().eq(other.paths()),
             _ => false,
         }
@@ -179,11 +183,11 @@ impl PlannedRun {
 }
 
 /// Looks at the source and plans the runs for `batch`, which is sorted by path.
-pub fn plan(root: OwnedFd, batch: Vec<Taken>, filter: &Filter, limits: &BatchLimits) -> Plan {
+pub fn plan(root: OwnedFd, batch: Vec<Taken>, rules: &Rules<'_>) -> Plan {
     let mut sorter = Sorter::default();
     let mut lookup = Lookup::new(root);
     for taken in batch {
-        sorter.sort(taken, &mut lookup, filter, limits);
+        sorter.sort(taken, &mut lookup, rules);
     }
     if sorter.short {
         // They are looked at again as soon as the lane is free, which would be at once.
@@ -227,7 +231,7 @@ struct Sorter {
 }
 
 impl Sorter {
-    fn sort(&mut self, mark: Taken, lookup: &mut Lookup, filter: &Filter, limits: &BatchLimits) {
+    fn sort(&mut self, mark: Taken, lookup: &mut Lookup, rules: &Rules<'_>) {
         let path = mark.mark.path.clone();
         let ops = mark.mark.ops;
         let (listed, missing, kind) = match lookup.find(&path) {
@@ -242,7 +246,7 @@ impl Sorter {
         let own = listed == mark.mark.path;
         // Where nobody saw what went, it may have been a directory, and one that the filter excludes.
         let directory = if missing { !own || ops.contains(Ops::DIRECTORY) || !ops.goes() } else { kind == Kind::Directory };
-        if filter.excludes(&listed, directory) {
+        if rules.filter.excludes(&listed, directory) {
             self.plan.excluded.push(mark);
             return;
         }
@@ -260,27 +264,37 @@ impl Sorter {
             Kind::Directory if scope == Scope::Tree => self.trees.push(item),
             Kind::Directory if scope == Scope::Level => self.levels.push(item),
             Kind::Directory if item.listed.is_root() => self.root.push(item),
-            Kind::File(size) => self.file(item, size, limits),
+            Kind::File(size) => self.file(item, size, rules),
             Kind::Directory | Kind::Other => self.other.push(item),
         }
     }
 
-    fn file(&mut self, item: Item, size: u64, limits: &BatchLimits) {
+    fn file(&mut self, item: Item, size: u64, rules: &Rules<'_>) {
         // A mark of a whole tree that is a file: another thing may have stood here.
         let replaced = if item.mark.mark.scope == Scope::Entry { Ops::empty() } else { Ops::MOVED_TO };
         let ops = item.mark.mark.ops | replaced;
         if !ops.changes_content() {
             self.same_bytes += size;
             self.same.push(item);
-        } else if size >= LARGE_FILE.min(limits.bytes) {
-            let work = Work::Entries(compare(ops));
-            self.plan.bulk.push(PlannedRun { work, listing: Listing::Plain, gone: Gone::Seen(0), items: vec![item] });
-        } else if self.changed_bytes + size > limits.bytes {
+        } else if rules.inplace.takes(&item.listed, size) {
+            self.beside(Work::InPlace(compare(ops)), item);
+        } else if size >= LARGE_FILE.min(rules.limits.bytes) {
+            self.beside(Work::Entries(compare(ops)), item);
+        } else if self.changed_bytes + size > rules.limits.bytes {
             self.plan.postponed.push(item.mark);
         } else {
             self.changed_bytes += size;
             self.changed_ops |= ops;
             self.changed.push(item);
+        }
+    }
+
+    /// A file that does not travel with the others.
+    fn beside(&mut self, work: Work, item: Item) {
+        let run = PlannedRun { work, listing: Listing::Plain, gone: Gone::Seen(0), items: vec![item] };
+        match self.plan.bulk.iter_mut().find(|other| other.joins(&run)) {
+            Some(other) => other.join(run),
+            None => self.plan.bulk.push(run),
         }
     }
 

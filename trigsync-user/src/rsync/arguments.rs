@@ -27,7 +27,7 @@ pub(super) fn arguments(version: Version, route: &Route<'_>, run: &Run<'_>) -> R
     if run.progress.is_some() {
         options.push("--info=progress2");
     }
-    options.finish(version, route, matches!(run.work, Work::Entries(_) | Work::Levels | Work::Trees(_)))
+    options.finish(version, route, matches!(run.work, Work::Entries(_) | Work::InPlace(_) | Work::Levels | Work::Trees(_)))
 }
 
 /// The same for a comparison that changes nothing. Levels are compared by content only where it is asked for here.
@@ -118,6 +118,11 @@ impl Options {
         match work {
             // `--files-from` switches the recursion of `-a` off.
             Work::Entries(compare) => self.compare(compare),
+            Work::InPlace(compare) => {
+                self.compare(compare);
+                self.push("--inplace");
+                self.push("--no-whole-file");
+            }
             Work::Levels => {}
             Work::Trees(compare) => {
                 self.push("-r");

@@ -3,7 +3,10 @@
 use std::{num::NonZeroU32, path::PathBuf};
 
 use super::*;
-use crate::{config::Filter, rsync::Progress};
+use crate::{
+    config::{Filter, InPlace},
+    rsync::Progress,
+};
 
 const NOW: Version = Version::new(3, 5, 0);
 
@@ -17,6 +20,7 @@ fn target(address: TargetAddress) -> TargetConfig {
         bandwidth_limit: None,
         connections: NonZeroU32::MIN,
         warm: 0,
+        inplace: InPlace::default(),
         timeout: Duration::from_secs(60),
         modify_window: -1,
     }
@@ -54,6 +58,17 @@ fn entries_to_a_local_directory() {
     assert_eq!(
         told(NOW, &local, &Filter::none(), Work::Entries(Compare::Quick), Deletions::Never, false),
         words("-a --one-file-system --modify-window=-1 --stats --no-h --timeout=60 --from0 --files-from=- /srv/www/ /mnt/mirror/")
+    );
+}
+
+#[test]
+fn files_that_change_in_place() {
+    assert_eq!(
+        told(NOW, &daemon("backup", ""), &Filter::none(), Work::InPlace(Compare::Changed), Deletions::Allowed, false),
+        words(
+            "-a --ignore-times --inplace --no-whole-file --delete --delete-missing-args --force --one-file-system --modify-window=-1 --stats --no-h \
+             --timeout=60 --contimeout=10 --from0 --files-from=- /srv/www/ rsync://web@backup/www/"
+        )
     );
 }
 

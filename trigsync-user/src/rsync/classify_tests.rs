@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, path::Path};
 
 use super::*;
-use crate::config::{Filter, TargetConfig};
+use crate::config::{Filter, InPlace, TargetConfig};
 
 /// What rsync prints, with what follows from it. Most texts were provoked with 3.5.0, only their directories replaced; those of time-outs,
 /// signals, rsync#910, a daemon's limit, an unknown `@ERROR` and two kinds of trouble at once are put together from rsync's own format
@@ -35,6 +35,7 @@ fn answer(to: &str, filter: &Filter, exit: Exit, text: &[u8]) -> Answer {
         bandwidth_limit: None,
         connections: NonZeroU32::MIN,
         warm: 0,
+        inplace: InPlace::default(),
         timeout: Duration::from_secs(60),
         modify_window: -1,
     };

@@ -67,6 +67,9 @@ pub enum Work {
     /// The listed names, flat: `--delete --delete-missing-args --force`, no recursion. A listed name that is missing is deleted, with
     /// what is below it, except what the filter protects (which is why `--delete` is there: it sends the filter to the receiver).
     Entries(Compare),
+    /// As [`Entries`](Self::Entries), for files of which little changes: what differs is found by comparing blocks, and written into the
+    /// target's own file (`--inplace --no-whole-file`). Whoever reads it there meanwhile sees it half done.
+    InPlace(Compare),
     /// The listed directories and the names directly in them: `--delete` without recursion. Lists are written [`Listing::Levels`].
     Levels,
     /// The listed names with everything below: `-r --delete --delete-missing-args --force`. The root is listed as `/.`. A subtree that was
@@ -84,8 +87,10 @@ impl Work {
     pub fn sent_in_part(self, how: Compare) -> Self {
         match self {
             Self::Entries(Compare::Changed | Compare::Checksum) => Self::Entries(how),
+            Self::InPlace(Compare::Changed | Compare::Checksum) => Self::InPlace(how),
             Self::Trees(Compare::Changed | Compare::Checksum) => Self::Trees(how),
-            Self::Entries(Compare::Quick) | Self::Trees(Compare::Quick) | Self::Levels | Self::Removals | Self::RootAttributes => self,
+            Self::Entries(Compare::Quick) | Self::InPlace(Compare::Quick) | Self::Trees(Compare::Quick) => self,
+            Self::Levels | Self::Removals | Self::RootAttributes => self,
         }
     }
 }

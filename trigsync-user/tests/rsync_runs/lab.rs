@@ -12,7 +12,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use trigsync::{
-    config::{Filter, TargetAddress, TargetConfig},
+    config::{Filter, InPlace, TargetAddress, TargetConfig},
     model::{RelPath, RelPathBuf},
     rsync::{Answer, Compare, Deletions, Listing, Missing, Route, Rsync, Run, Work, list},
 };
@@ -96,6 +96,7 @@ pub fn target(address: TargetAddress) -> TargetConfig {
         bandwidth_limit: None,
         connections: NonZeroU32::MIN,
         warm: 0,
+        inplace: InPlace::default(),
         timeout: Duration::from_secs(60),
         modify_window: -1,
     }

@@ -1,6 +1,7 @@
 //! Runs of a real rsync against local directories, a real rsync daemon and a real sshd: what `rsync` says about an answer is true.
 
 mod daemon;
+mod inplace;
 mod lab;
 mod parked;
 mod process;
