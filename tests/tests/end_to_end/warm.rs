@@ -36,6 +36,15 @@ fn until_parked(mirror: &Mirror<'_>, count: u64) {
     mirror.until(&format!("{count} have connected ahead"), LIMIT, |status| (status.target("site", "it")["parked"] == count).then_some(()));
 }
 
+/// Waits until one waits for its list: it stands in the source then.
+#[track_caller]
+fn until_ready(mirror: &Mirror<'_>, source: &Path) {
+    mirror.flush();
+    until_parked(mirror, 1);
+    let stands_there = |id: &i32| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|place| place == source);
+    eventually("it is ready", LIMIT, || mirror.rsyncs().iter().any(stands_there).then_some(()));
+}
+
 /// From now on an rsync takes three seconds to start, as long as the file is there.
 fn slow_to_start(room: &Room) -> PathBuf {
     let (slow, real) = (room.at("slow"), skip::find_program("rsync").expect("rsync is there"));
@@ -65,16 +74,13 @@ fn a_change_goes_by_what_has_connected_before_it() {
         let to = server.as_ref().map_or_else(|| target.to_str().expect("plain").to_owned(), |server| server.url("mirror"));
         let mirror = Launch::config(&room, &configuration(&source, &to, "")).path_first(&room.programs()).start();
         mirror.flush();
-        until_parked(&mirror, 1);
-        // It has to be through with what the program does before the real rsync.
-        thread::sleep(Duration::from_millis(500));
+        until_ready(&mirror, &source);
         fs::write(&slow, "").expect("a file in the room");
         let took = arrives(&source, &target, "new");
         assert!(took < Duration::from_secs(2), "{to}: {took:?}");
         fs::remove_file(&slow).expect("it was just made");
         // A deletion, and a new directory, go the same way. The next one was slow to start.
-        until_parked(&mirror, 1);
-        thread::sleep(Duration::from_millis(3500));
+        until_ready(&mirror, &source);
         fs::write(&slow, "").expect("a file in the room");
         fs::remove_file(source.join("new")).expect("it was just made");
         fs::create_dir(source.join("directory")).expect("a directory in the source");
@@ -157,8 +163,7 @@ fn a_directory_that_takes_the_targets_place_is_not_passed_by() {
     tree::web_site(&source);
     let mirror = Launch::config(&room, &configuration(&source, target.to_str().expect("plain"), "")).start();
     mirror.flush();
-    until_parked(&mirror, 1);
-    thread::sleep(Duration::from_millis(500));
+    until_ready(&mirror, &source);
     let old = room.at("old");
     fs::rename(&target, &old).expect("it is there");
     must(Command::new("cp").arg("-a").args([&old, &target]));

@@ -165,13 +165,18 @@ async fn turn(lane: &mut Lane) {
     }
 }
 
-async fn until_equal(lane: &mut Lane) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    lane.hurry = Stamp::MAX;
-    while lane.oldest(lane.oldest_out()).is_some() {
-        assert!(Instant::now() < deadline, "it does not arrive");
+/// Turns until it is so.
+async fn until(lane: &mut Lane, what: &str, mut is_so: impl FnMut(&mut Lane) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so(lane) {
+        assert!(Instant::now() < deadline, "{what}");
         turn(lane).await;
     }
+}
+
+async fn until_equal(lane: &mut Lane) {
+    lane.hurry = Stamp::MAX;
+    until(lane, "all has arrived", |lane| lane.oldest(lane.oldest_out()).is_none()).await;
 }
 
 #[test]
@@ -186,27 +191,25 @@ fn a_parked_rsync_takes_a_small_change_and_gives_way_to_a_tree() {
         let mut lane = lane_of(room.path(), configure, FailLog::default());
         lane.park();
         assert_eq!(lane.warm.parked(), 1, "one connects ahead");
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        lane.hurry = Stamp::MAX;
-        while lane.running.iter().all(|job| job.parked_for.is_none()) {
-            turn(&mut lane).await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !lane.warm.is_ready() {
+            assert!(Instant::now() < deadline, "it is ready");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        lane.hurry = Stamp::MAX;
+        until(&mut lane, "it is given the file", |lane| lane.running.iter().any(|job| job.parked_for.is_some())).await;
         assert_eq!(lane.warm.taken(), 0, "it was there for the file");
         until_equal(&mut lane).await;
         assert_eq!(std::fs::read(room.path().join("target/file")).unwrap(), b"it");
 
-        while lane.warm.parked() == 0 {
-            turn(&mut lane).await;
-        }
+        until(&mut lane, "another has connected ahead", |lane| lane.warm.parked() > 0).await;
         let source = room.path().join("source");
         std::fs::create_dir_all(source.join("tree/deep")).unwrap();
         lane.shared.mark(&RelPathBuf::new(b"tree".to_vec()).unwrap(), Scope::Tree, Ops::MOVED_TO);
         until_equal(&mut lane).await;
         assert!(room.path().join("target/tree/deep").exists());
 
-        while lane.warm.parked() == 0 {
-            turn(&mut lane).await;
-        }
+        until(&mut lane, "another has connected ahead", |lane| lane.warm.parked() > 0).await;
         lane.shared.hold();
         lane.start_what_can_start();
         lane.park();

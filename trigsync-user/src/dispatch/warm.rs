@@ -208,6 +208,13 @@ impl Warm {
         self.leaving.spawn(async move { parked.end(&Route::of(&context.sync.config, &context.target)).await });
     }
 
+    /// Whether one could be used now.
+    #[cfg(test)]
+    pub fn is_ready(&mut self) -> bool {
+        let source = self.source().expect("the source is there");
+        self.parked.iter_mut().any(|parked| parked.condition(&source) == Condition::Ready)
+    }
+
     fn route(&self) -> Route<'_> {
         Route::of(&self.context.sync.config, &self.context.target)
     }
