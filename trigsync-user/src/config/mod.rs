@@ -24,6 +24,7 @@ mod raw;
 mod resolve;
 mod schedule;
 pub mod sersync;
+mod target;
 mod write;
 
 pub use address::{InvalidAddress, RSYNC_PORT, TargetAddress};

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    num::NonZeroU32,
     ops::Range,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,6 +17,7 @@ use super::{
     error::near_miss,
     plugin,
     raw::{At, RawAudit, RawConfig, RawSchedule, RawSync, RawTarget, absolute},
+    target,
 };
 
 const TOP: &[&str] = &[
@@ -56,26 +56,12 @@ const SETTLE: &[&str] = &["finished", "quiet", "max_age"];
 const BATCH: &[&str] = &["paths", "bytes"];
 const AUDIT: &[&str] = &["every", "names", "bytes", "share", "window", "checksum"];
 const FULL_PASS: &[&str] = &["cron", "every", "jitter", "window"];
-const TARGET: &[&str] = &[
-    "to",
-    "name",
-    "identity",
-    "password_file",
-    "options",
-    "bandwidth_limit",
-    "connections",
-    "warm",
-    "inplace",
-    "inplace_from",
-    "timeout",
-    "modify_window",
-];
 
 /// What a key in the wrong table was probably meant for.
 const SECTIONS: &[(&[&str], &str)] = &[
     (TOP, "above the first [[sync]]"),
     (SYNC, "in [[sync]], before its [[sync.target]] and [[sync.plugin]]"),
-    (TARGET, "in [[sync.target]]"),
+    (target::KEYS, "in [[sync.target]]"),
     (plugin::KEYS, "in [[sync.plugin]]"),
     (SETTLE, "in sync.settle"),
     (BATCH, "in sync.batch"),
@@ -140,7 +126,7 @@ fn sync(table: &Table<'_, '_>) -> Result<RawSync, ConfigError> {
     };
     let mut targets: Vec<RawTarget> = table.list("targets", string)?.into_iter().map(RawTarget::short).collect();
     for (inner, span) in table.tables("target", "[[sync.target]]")? {
-        targets.push(target(&Table::new(table.document, "sync.target.".into(), inner, span, TARGET)?)?);
+        targets.push(target::parse(&Table::new(table.document, "sync.target.".into(), inner, span, target::KEYS)?)?);
     }
     let mut plugins = Vec::new();
     for (inner, span) in table.tables("plugin", "[[sync.plugin]]")? {
@@ -201,45 +187,6 @@ fn schedule(table: &Table<'_, '_>) -> Result<RawSchedule, ConfigError> {
         every: table.get("every", duration)?,
         jitter: table.get("jitter", duration)?,
         window: table.get("window", |value| string(value)?.parse())?,
-    })
-}
-
-fn target(table: &Table<'_, '_>) -> Result<RawTarget, ConfigError> {
-    let Some(to) = table.get("to", string)? else {
-        return Err(table.error("to", &table.span, "is missing (write where this target is)"));
-    };
-    Ok(RawTarget {
-        to,
-        name: table.get("name", string)?,
-        password_file: table.get("password_file", path)?,
-        identity: table.get("identity", path)?,
-        options: table.list("options", string)?,
-        bandwidth_limit: table.get("bandwidth_limit", |value| match value {
-            DeValue::Integer(_) => bandwidth(&integer(value)?.to_string()),
-            _ => bandwidth(&string(value)?),
-        })?,
-        connections: table.get("connections", |value| {
-            let number = integer(value)?;
-            u32::try_from(number).ok().and_then(NonZeroU32::new).ok_or(format!("is {number} (write at least 1)"))
-        })?,
-        inplace: table.list("inplace", string)?,
-        inplace_from: table.get("inplace_from", size)?,
-        warm: table.get("warm", |value| {
-            let number = integer(value)?;
-            u32::try_from(number).map_err(|_| format!("is {number} (write 0, or how many rsync processes may wait for changes)"))
-        })?,
-        timeout: table.get("timeout", |value| {
-            let timeout = duration(value)?;
-            let whole = timeout.subsec_nanos() == 0 && timeout.as_secs() > 0;
-            if whole { Ok(timeout) } else { Err("is not a number of whole seconds, 1s or more, which is all that rsync takes".into()) }
-        })?,
-        modify_window: table.get("modify_window", |value| {
-            let number = integer(value)?;
-            i32::try_from(number)
-                .ok()
-                .filter(|&window| window >= -1)
-                .ok_or(format!("is {number} (write -1 to compare nanoseconds, or a number of seconds)"))
-        })?,
     })
 }
 
