@@ -7,10 +7,10 @@
 //! - Ended by the end of its input, it has got an empty list: neither side takes that for an error.
 
 use std::{
-    ffi::OsStr,
+    collections::HashSet,
     fs,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
@@ -155,21 +155,24 @@ impl Rsync {
 /// Whether somebody other than us has hung up on a process. False where the kernel does not tell (before 5.6).
 fn is_cut_off(pid: u32) -> bool {
     let pidfd = i32::try_from(pid).ok().and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let (Some(pidfd), Ok(entries)) = (pidfd, fs::read_dir(format!("/proc/{pid}/fd"))) else { return false };
-    let copies: Vec<OwnedFd> = entries
-        .flatten()
-        .filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| is_connection(to.as_os_str())))
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        // Standard input and both outputs lead to us.
-        .filter(|number| *number > 2)
-        .filter_map(|number| pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok())
+    let Some(pidfd) = pidfd else { return false };
+    // Its own input and outputs lead to us, and what we were started with was handed down to it.
+    let ours: HashSet<PathBuf> = connections("self").map(|(_, connection)| connection).collect();
+    let copies: Vec<OwnedFd> = connections(&pid.to_string())
+        .filter(|(_, connection)| !ours.contains(connection))
+        .filter_map(|(number, _)| pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok())
         .collect();
     // There may be something to read: a daemon tells how long it waits.
-    let watched = PollFlags::RDHUP;
-    let mut polled: Vec<_> = copies.iter().map(|copy| PollFd::new(copy, watched)).collect();
+    let mut polled: Vec<_> = copies.iter().map(|copy| PollFd::new(copy, PollFlags::RDHUP)).collect();
     poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|hung_up| hung_up > 0)
 }
 
-fn is_connection(link: &OsStr) -> bool {
-    link.as_bytes().starts_with(b"socket:") || link.as_bytes().starts_with(b"pipe:")
+/// The sockets and pipes of a process: the number of its descriptor, and which one it is. Both ends of a pipe are one.
+fn connections(process: &str) -> impl Iterator<Item = (RawFd, PathBuf)> {
+    let entries = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let connection = fs::read_link(entry.path()).ok()?;
+        let is_one = [&b"socket:"[..], b"pipe:"].iter().any(|kind| connection.as_os_str().as_bytes().starts_with(kind));
+        is_one.then_some((entry.file_name().to_str()?.parse().ok()?, connection))
+    })
 }

@@ -101,6 +101,16 @@ async fn a_peer_that_hangs_up_is_noticed() {
 }
 
 #[tokio::test]
+async fn what_this_process_was_started_with_is_nobodys_connection() {
+    let Some(lab) = Lab::new() else { return };
+    // As a jobserver's, or a service manager's that has gone: every child inherits it, and nobody is at its other end.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    drop(ready(&lab, &lab.local("dst")).await);
+    drop(writer);
+}
+
+#[tokio::test]
 async fn one_that_is_refused_says_so() {
     let Some(lab) = Lab::new() else { return };
     let server = Server::rsyncd(&lab, &[("m", "max connections = 1")]);
