@@ -270,6 +270,11 @@ impl Drop for Mirror<'_> {
     }
 }
 
+/// The configuration of one sync, `site`, with one target, `it`, and more keys of that target.
+pub fn one_target(source: &Path, to: &str, more: &str) -> String {
+    format!("[[sync]]\nname = \"site\"\nsource = {source:?}\n[[sync.target]]\nname = \"it\"\nto = \"{to}\"\n{more}")
+}
+
 /// The end of a log, indented.
 pub fn last_lines(log: &Path, count: usize) -> String {
     let text = read(log);

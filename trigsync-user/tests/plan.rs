@@ -250,7 +250,7 @@ fn what_waits_travels_in_one_list() {
 
 #[test]
 fn files_that_change_in_place_travel_together_and_beside_the_others() {
-    let inplace = InPlace::new(&["*.img".to_owned(), "/db/".to_owned()], Some(1 << 20)).unwrap();
+    let inplace = InPlace { files: Filter::new(&["*.img".to_owned(), "/db/".to_owned()]).unwrap(), from: Some(1 << 20) };
     let root = tree(&["a.img", "db/t", "other", "sub/b.img"]);
     let large = fs::File::create(root.path().join("large")).unwrap();
     large.set_len(1 << 20).unwrap();

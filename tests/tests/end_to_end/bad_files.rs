@@ -17,16 +17,12 @@ use std::{
 
 use trigsync_tests::{
     compare,
-    mirror::{Launch, Mirror},
+    mirror::{Launch, Mirror, one_target},
     process::{eventually, must},
     room::Room,
     rsyncd::{Module, RsyncDaemon},
     skip, tree,
 };
-
-fn configuration(source: &Path, to: &str) -> String {
-    format!("[[sync]]\nname = \"site\"\nsource = {source:?}\n[[sync.target]]\nname = \"it\"\nto = \"{to}\"\n")
-}
 
 /// Waits until one path is set aside, for a reason that holds `words`.
 #[track_caller]
@@ -65,7 +61,7 @@ fn a_file_that_cannot_be_read() {
     let (source, target) = (room.source(), room.target());
     tree::web_site(&source);
     rsync_that_reads_not_everything(&room);
-    let config = configuration(&source, target.to_str().expect("plain"));
+    let config = one_target(&source, target.to_str().expect("plain"), "");
     let mirror = Launch::config(&room, &config).path_first(&room.programs()).start();
     mirror.flush();
     let locked = source.join("locked");
@@ -90,7 +86,7 @@ fn a_file_whose_name_is_too_long_for_the_receiver() {
     let real = skip::find_program("rsync").expect("rsync is there");
     room.program("rsync", &format!("exec '{}' --iconv=iso-8859-1 \"$@\"", real.display()));
     let server = RsyncDaemon::start(&room, &[Module::new("mirror", &target).set("charset", "utf-8")]);
-    let config = configuration(&source, &server.url("mirror"));
+    let config = one_target(&source, &server.url("mirror"), "");
     let mirror = Launch::config(&room, &config).path_first(&room.programs()).start();
     mirror.flush();
     let name = |length| source.join(OsStr::from_bytes(&vec![0xe9; length]));
@@ -115,7 +111,7 @@ fn a_file_that_never_rests_holds_up_no_other() {
     let room = Room::new();
     let (source, target) = (room.source(), room.target());
     tree::web_site(&source);
-    let mirror = Launch::config(&room, &configuration(&source, target.to_str().expect("plain"))).start();
+    let mirror = Launch::config(&room, &one_target(&source, target.to_str().expect("plain"), "")).start();
     mirror.flush();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -158,7 +154,7 @@ fn failures_are_written_down_in_a_file_that_no_shell_can_run() {
     // As sersync left it.
     fs::write(&failures, "#!/bin/bash\n").expect("a file in the room");
     fs::set_permissions(&failures, fs::Permissions::from_mode(0o777)).expect("it was just made");
-    let site = configuration(&source, target.to_str().expect("plain")).replace("[[sync.target]]", "retry_max = \"2s\"\n[[sync.target]]");
+    let site = one_target(&source, target.to_str().expect("plain"), "").replace("[[sync.target]]", "retry_max = \"2s\"\n[[sync.target]]");
     // Another program takes rsync's place meanwhile.
     let site = site + "warm = 0\n";
     let config = |failures: &Path| format!("fail_log = {failures:?}\n{site}");

@@ -7,7 +7,7 @@ use std::{
 
 use trigsync_tests::{
     compare,
-    mirror::Launch,
+    mirror::{Launch, one_target},
     room::Room,
     rsyncd::{Module, RsyncDaemon},
     skip, tree,
@@ -27,10 +27,7 @@ fn a_database_is_written_into_and_what_stands_beside_it_is_replaced() {
         fs::write(source.join(name), tree::noise(4 << 20, 1)).expect("a file in the source");
     }
     let server = RsyncDaemon::start(&room, &[Module::new("mirror", &target)]);
-    let config = format!(
-        "[[sync]]\nname = \"site\"\nsource = {source:?}\n[[sync.target]]\nname = \"it\"\nto = \"{}\"\ninplace = [\"/db/\"]\n",
-        server.url("mirror")
-    );
+    let config = one_target(&source, &server.url("mirror"), "inplace = [\"/db/\"]\n");
     let mirror = Launch::config(&room, &config).start();
     mirror.flush();
     let inodes = || names.map(|name| fs::metadata(target.join(name)).expect("it has arrived").ino());

@@ -10,7 +10,7 @@ use std::{
 
 use trigsync_tests::{
     compare,
-    mirror::{Launch, Mirror},
+    mirror::{Launch, Mirror, one_target},
     room::Room,
     rsyncd::{Module, RsyncDaemon, free_port, url},
     skip, tree,
@@ -27,10 +27,6 @@ fn until(mirror: &Mirror<'_>, states: &[&str], words: &str) {
     });
 }
 
-fn configuration(room: &Room, to: &str, more: &str) -> String {
-    format!("[[sync]]\nname = \"site\"\nsource = {:?}\n[[sync.target]]\nname = \"it\"\nto = \"{to}\"\n{more}", room.source())
-}
-
 #[test]
 fn a_target_that_turns_read_only() {
     if skip::without_root() {
@@ -41,7 +37,7 @@ fn a_target_that_turns_read_only() {
     tree::web_site(&source);
     let module = || Module::new("mirror", &target);
     let server = RsyncDaemon::start_on(&room, port, &[module()]);
-    let mirror = Launch::config(&room, &configuration(&room, &url(port, "mirror"), "")).start();
+    let mirror = Launch::config(&room, &one_target(&room.source(), &url(port, "mirror"), "")).start();
     mirror.flush();
     drop(server);
     let server = RsyncDaemon::start_on(&room, port, &[module().set("read only", "yes")]);
@@ -65,7 +61,7 @@ fn a_target_that_changes_its_password() {
     let password = room.secret("password", "the old one\n");
     let server = RsyncDaemon::start_on(&room, port, &[module("the old one")]);
     let to = url(port, "mirror").replace("rsync://", "rsync://web@");
-    let mirror = Launch::config(&room, &configuration(&room, &to, &format!("password_file = {password:?}\n"))).start();
+    let mirror = Launch::config(&room, &one_target(&room.source(), &to, &format!("password_file = {password:?}\n"))).start();
     mirror.flush();
     drop(server);
     let _server = RsyncDaemon::start_on(&room, port, &[module("the new one")]);
@@ -96,7 +92,7 @@ fn a_target_whose_connections_are_in_use() {
     let locks = room.at("rsyncd.lock").to_str().expect("plain").to_owned();
     let module = Module::new("mirror", &target).set("max connections", "1").set("lock file", &locks);
     let _server = RsyncDaemon::start_on(&room, port, &[module]);
-    let mirror = Launch::config(&room, &configuration(&room, &url(port, "mirror"), "connections = 1\n")).start();
+    let mirror = Launch::config(&room, &one_target(&room.source(), &url(port, "mirror"), "connections = 1\n")).start();
     mirror.flush();
     // The connection that the daemon had may be on its way out.
     thread::sleep(Duration::from_millis(500));
@@ -119,7 +115,7 @@ fn a_target_that_takes_fewer_connections_than_are_configured() {
     let locks = room.at("rsyncd.lock").to_str().expect("plain").to_owned();
     let server = RsyncDaemon::start(&room, &[Module::new("mirror", &target).set("max connections", "1").set("lock file", &locks)]);
     let more = "connections = 3\nbandwidth_limit = \"20m\"\n";
-    let mirror = Launch::config(&room, &configuration(&room, &server.url("mirror"), more)).start();
+    let mirror = Launch::config(&room, &one_target(&room.source(), &server.url("mirror"), more)).start();
     mirror.flush();
     // A large file goes beside the rounds, for three seconds and more. Nobody sees it before it is whole.
     fs::write(room.at("large"), vec![b'x'; 66 << 20]).expect("a file in the room");

@@ -17,7 +17,7 @@ use nix::{
 };
 use trigsync_tests::{
     compare,
-    mirror::{Launch, Mirror},
+    mirror::{Launch, Mirror, one_target},
     process::{eventually, must},
     room::Room,
     rsyncd::{Module, RsyncDaemon},
@@ -25,10 +25,6 @@ use trigsync_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-fn configuration(source: &Path, to: &str, more: &str) -> String {
-    format!("[[sync]]\nname = \"site\"\nsource = {source:?}\n[[sync.target]]\nname = \"it\"\nto = \"{to}\"\n{more}")
-}
 
 /// Waits until so many have connected ahead.
 #[track_caller]
@@ -72,7 +68,7 @@ fn a_change_goes_by_what_has_connected_before_it() {
         tree::web_site(&source);
         let server = over_daemon.then(|| RsyncDaemon::start(&room, &[Module::new("mirror", &target)]));
         let to = server.as_ref().map_or_else(|| target.to_str().expect("plain").to_owned(), |server| server.url("mirror"));
-        let mirror = Launch::config(&room, &configuration(&source, &to, "")).path_first(&room.programs()).start();
+        let mirror = Launch::config(&room, &one_target(&source, &to, "")).path_first(&room.programs()).start();
         mirror.flush();
         until_ready(&mirror, &source);
         fs::write(&slow, "").expect("a file in the room");
@@ -104,7 +100,7 @@ fn whatever_becomes_of_it_no_change_is_late_or_lost() {
     tree::web_site(&source);
     // It hangs up on whoever says nothing for a second.
     let server = RsyncDaemon::start(&room, &[Module::new("mirror", &target).set("timeout", "1")]);
-    let mirror = Launch::config(&room, &configuration(&source, &server.url("mirror"), "")).start();
+    let mirror = Launch::config(&room, &one_target(&source, &server.url("mirror"), "")).start();
     mirror.flush();
     for number in 0..3 {
         thread::sleep(Duration::from_secs(3));
@@ -133,7 +129,7 @@ fn a_target_that_is_held_has_none_and_neither_has_one_where_it_is_switched_off()
     let (source, target) = (room.source(), room.target());
     tree::web_site(&source);
     let to = target.to_str().expect("plain");
-    let launch = Launch::config(&room, &configuration(&source, to, ""));
+    let launch = Launch::config(&room, &one_target(&source, to, ""));
     let mut mirror = launch.start();
     mirror.flush();
     until_parked(&mirror, 1);
@@ -142,7 +138,7 @@ fn a_target_that_is_held_has_none_and_neither_has_one_where_it_is_switched_off()
     eventually("it has ended", LIMIT, || mirror.rsyncs().is_empty().then_some(()));
     mirror.ask(&["release"]).expect(0);
     until_parked(&mirror, 1);
-    launch.rewrite(&configuration(&source, to, "warm = 0\n"));
+    launch.rewrite(&one_target(&source, to, "warm = 0\n"));
     mirror.reload();
     until_parked(&mirror, 0);
     arrives(&source, &target, "cold");
@@ -161,7 +157,7 @@ fn a_directory_that_takes_the_targets_place_is_not_passed_by() {
     let room = Room::new();
     let (source, target) = (room.source(), room.target());
     tree::web_site(&source);
-    let mirror = Launch::config(&room, &configuration(&source, target.to_str().expect("plain"), "")).start();
+    let mirror = Launch::config(&room, &one_target(&source, target.to_str().expect("plain"), "")).start();
     mirror.flush();
     until_ready(&mirror, &source);
     let old = room.at("old");

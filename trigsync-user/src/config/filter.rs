@@ -80,6 +80,12 @@ impl Filter {
     }
 }
 
+impl Default for Filter {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
         self.patterns == other.patterns

@@ -224,9 +224,6 @@ impl Resolver<'_> {
 
     /// What the operator wrote, and the state directory where it lies inside the source: it never rests, and is nobody else's business.
     fn filter(&self, patterns: &[At<String>], source: &Path) -> Result<Filter, ConfigError> {
-        for pattern in patterns {
-            Filter::new(std::slice::from_ref(&pattern.value)).map_err(|error| self.error(pattern, error.to_string()))?;
-        }
         let mut lines: Vec<String> = patterns.iter().map(|pattern| pattern.value.clone()).collect();
         if let Ok(below) = self.state.path.strip_prefix(source)
             && !below.as_os_str().is_empty()
@@ -237,9 +234,17 @@ impl Resolver<'_> {
             let literal = |c: char| if "\\*?[".contains(c) { format!("\\{c}") } else { c.into() };
             lines.push(format!("/{}/", below.chars().map(literal).collect::<String>()));
         }
-        Filter::new(&lines).map_err(|error| match patterns.first() {
+        self.matcher("exclude", patterns, &lines)
+    }
+
+    /// All that was written for `key`, each pattern refused where it stands, and whatever else is among the lines.
+    fn matcher(&self, key: &str, patterns: &[At<String>], lines: &[String]) -> Result<Filter, ConfigError> {
+        for pattern in patterns {
+            Filter::new(std::slice::from_ref(&pattern.value)).map_err(|error| self.error(pattern, error.to_string()))?;
+        }
+        Filter::new(lines).map_err(|error| match patterns.first() {
             Some(first) => self.error(first, error.to_string()),
-            None => ConfigError::new("exclude", error.to_string()),
+            None => ConfigError::new(key, error.to_string()),
         })
     }
 
@@ -312,21 +317,16 @@ impl Resolver<'_> {
     fn inplace(&self, raw: &RawTarget, address: &TargetAddress) -> Result<InPlace, ConfigError> {
         let of_this_machine =
             "is for targets over the network; into a directory of this machine rsync would read both files to write one (leave it out)";
-        let is_local = matches!(address, TargetAddress::Local(_));
-        if let Some(from) = raw.inplace_from.as_ref().filter(|_| is_local) {
-            return Err(self.error(from, of_this_machine));
-        }
-        for pattern in &raw.inplace {
-            if is_local {
+        if matches!(address, TargetAddress::Local(_)) {
+            if let Some(from) = &raw.inplace_from {
+                return Err(self.error(from, of_this_machine));
+            }
+            if let Some(pattern) = raw.inplace.first() {
                 return Err(self.error(pattern, of_this_machine));
             }
-            Filter::new(std::slice::from_ref(&pattern.value)).map_err(|error| self.error(pattern, error.to_string()))?;
         }
         let patterns: Vec<_> = raw.inplace.iter().map(|pattern| pattern.value.clone()).collect();
-        InPlace::new(&patterns, value(&raw.inplace_from)).map_err(|error| match raw.inplace.first() {
-            Some(first) => self.error(first, error.to_string()),
-            None => ConfigError::new("inplace", error.to_string()),
-        })
+        Ok(InPlace { files: self.matcher("inplace", &raw.inplace, &patterns)?, from: value(&raw.inplace_from) })
     }
 
     /// A file with a secret: rsync and ssh refuse one that others can read, and only when it is too late.

@@ -202,9 +202,9 @@ impl JobContext {
         Self { sync, target, rsync, stop: CancellationToken::new(), free_pass: false, receiver, progress: None }
     }
 
-    /// Whether the receiver is known not to do `--delete-missing-args`.
-    pub fn refuses_missing_args(&self) -> bool {
-        self.receiver.missing_args_refused.load(Relaxed)
+    /// What becomes of a listed name that is missing: a receiver may be known not to do `--delete-missing-args`.
+    pub fn missing(&self) -> Missing {
+        if self.receiver.missing_args_refused.load(Relaxed) { Missing::Ignore } else { Missing::Delete }
     }
 
     /// Fits a run to what is known of the receiver.
@@ -212,7 +212,7 @@ impl JobContext {
         if self.receiver.root_refused.load(Relaxed) && run.listing == Listing::WithRoot {
             run.listing = Listing::Plain;
         }
-        if !self.refuses_missing_args() || !matches!(run.work, Work::Entries(_) | Work::Trees(_)) {
+        if self.missing() == Missing::Delete || !matches!(run.work, Work::Entries(_) | Work::Trees(_)) {
             return vec![run];
         }
         let (missing, present): (Vec<_>, Vec<_>) = run.items.iter().cloned().partition(|item| item.missing);
@@ -286,7 +286,7 @@ impl JobContext {
             Work::Removals => removal_rules(run.paths()),
             Work::RootAttributes => Vec::new(),
         };
-        let missing = if self.refuses_missing_args() { Missing::Ignore } else { Missing::Delete };
+        let missing = self.missing();
         let answer = match parked.take_if(|_| Parked::does(work, deletions, missing)) {
             Some(parked) => parked.run(&route, list, &self.stop).await,
             None => self.rsync.run(&route, Run { work, deletions, missing, list, progress: self.progress.as_deref() }, &self.stop).await,

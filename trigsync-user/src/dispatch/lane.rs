@@ -82,6 +82,13 @@ pub(super) struct Running {
     pub(super) reach: Option<Reach>,
 }
 
+impl Running {
+    /// One that begins now in the rounds, and is no run. It has no number yet.
+    fn new(marks: usize, oldest: Option<Stamp>) -> Self {
+        Self { id: 0, marks, oldest, full_pass: false, begun: SystemTime::now(), parked_for: None, reach: None }
+    }
+}
+
 /// A job that has ended.
 struct Ended {
     id: u64,
@@ -224,15 +231,7 @@ impl Lane {
             return;
         }
         self.asking = true;
-        let id = self.enlist(Running {
-            id: 0,
-            marks: 0,
-            oldest: None,
-            full_pass: false,
-            begun: SystemTime::now(),
-            parked_for: None,
-            reach: None,
-        });
+        let id = self.enlist(Running::new(0, None));
         let context = self.context.clone();
         self.jobs.spawn(async move { Ended { id, done: Done::Asked(ask(&context).await) } });
     }
@@ -267,15 +266,7 @@ impl Lane {
             return;
         }
         let oldest = batch.iter().map(|taken| taken.since).min();
-        let id = self.enlist(Running {
-            id: 0,
-            marks: batch.len(),
-            oldest,
-            full_pass: false,
-            begun: SystemTime::now(),
-            parked_for: None,
-            reach: None,
-        });
+        let id = self.enlist(Running::new(batch.len(), oldest));
         let (sync, target) = (self.context.sync.clone(), self.context.target.clone());
         let (root, cut) = (self.gate.borrow().root, self.cut.clone());
         self.jobs.spawn(async move {
@@ -299,13 +290,10 @@ impl Lane {
             reach.shadow(&run);
         }
         let id = self.enlist(Running {
-            id: 0,
-            marks: run.items.len(),
-            oldest: run.oldest(),
             full_pass: run.is_full_pass(),
-            begun: SystemTime::now(),
             parked_for: parked.as_ref().map(Parked::age),
             reach: beside.then(|| Reach::of(&run)),
+            ..Running::new(run.items.len(), run.oldest())
         });
         let context = self.context.clone();
         self.jobs.spawn(async move { Ended { id, done: Done::Carried(carry_out(&context, run, parked).await) } });

@@ -128,7 +128,7 @@ fn a_target_that_is_full_teaches_how_many_may_run() {
     let mut lane = lane_of(room.path(), configure, FailLog::default());
     let full = |limit| Trouble::Full { reason: format!("@ERROR: max connections ({limit:?}) reached"), limit };
     let run = |lane: &mut Lane| {
-        lane.enlist(Running { id: 0, marks: 0, oldest: None, full_pass: false, begun: SystemTime::now(), parked_for: None, reach: None });
+        lane.enlist(Running::new(0, None));
     };
     let now = Instant::now();
     (0..3).for_each(|_| run(&mut lane));

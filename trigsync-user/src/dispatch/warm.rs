@@ -84,7 +84,7 @@ impl Warm {
     /// Starts another, where one is wanted. There has to be a connection for it.
     pub fn park(&mut self, now: Instant) {
         let wanted = self.parked.len() < self.most && self.in_vain < IN_VAIN && self.not_before.is_none_or(|at| at <= now);
-        if !wanted || self.context.refuses_missing_args() || self.source().is_none() {
+        if !wanted || self.context.missing() != Missing::Delete || self.source().is_none() {
             return;
         }
         match self.context.rsync.park(&self.route()) {
@@ -103,8 +103,7 @@ impl Warm {
 
     /// One that can do what this run does.
     pub fn take(&mut self, run: &PlannedRun) -> Option<Parked> {
-        let missing = if self.context.refuses_missing_args() { Missing::Ignore } else { Missing::Delete };
-        if !matches!(run.gone, Gone::Seen(_)) || !Parked::does(run.work, Deletions::Allowed, missing) {
+        if !matches!(run.gone, Gone::Seen(_)) || !Parked::does(run.work, Deletions::Allowed, self.context.missing()) {
             return None;
         }
         self.in_vain = 0;
