@@ -228,7 +228,7 @@ fn a_peer_that_falls_silent_is_given_up_and_tried_again() {
     mirror.flush();
     server.freeze();
     fs::write(source.join("new"), "new").expect("a file in the source");
-    let reason = mirror.until("the silent peer is given up", Duration::from_secs(15), |status| {
+    let reason = mirror.until("the silent peer is given up", Duration::from_secs(60), |status| {
         let target = status.target("site", "m");
         (target["state"] == "retrying").then(|| target["reason"].as_str().unwrap_or_default().to_owned())
     });

@@ -17,10 +17,7 @@ use crate::{
     config::TargetConfig,
     model::{Mark, Ops, RelPath, RelPathBuf, Scope},
     plan::{Gone, Item, PlannedRun, open_same_root, settled},
-    rsync::{
-        Answer, Compare, Deletions, Extent, Listing, Missing, Parked, Progress, Route, Rsync, Run, Stats, Verdict, Work, list,
-        removal_rules,
-    },
+    rsync::{Answer, Compare, Deletions, Listing, Missing, Parked, Progress, Route, Rsync, Run, Stats, Verdict, Work, list, removal_rules},
 };
 
 /// A full target is asked again so often, within a second.
@@ -176,8 +173,8 @@ pub(super) async fn carry_out(context: &JobContext, run: PlannedRun, mut parked:
 /// Asks the target for nothing: whether it answers.
 pub(super) async fn ask(context: &JobContext) -> Result<(), Trouble> {
     let route = Route::of(&context.sync.config, &context.target);
-    let answer = context.rsync.compare(&route, false, Extent::Names(&[]), &context.stop).await;
-    answer.map(drop).or_else(|answer| Trouble::of(answer.verdict).map_or(Ok(()), Err))
+    let answer = context.rsync.ask(&route, &context.stop).await;
+    answer.or_else(|answer| Trouble::of(answer.verdict).map_or(Ok(()), Err))
 }
 
 impl Outcome {

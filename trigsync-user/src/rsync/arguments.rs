@@ -15,7 +15,7 @@ use super::{Compare, Deletions, Missing, Route, Run, Version, Work};
 use crate::config::{TargetAddress, TargetConfig};
 
 /// How long a connection may take to come about, over ssh and to an rsync daemon.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a target cannot be named to rsync. The text is the reason of a [`super::Verdict::Hold`].
 pub(super) type Unspeakable = String;

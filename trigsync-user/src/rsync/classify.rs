@@ -161,7 +161,7 @@ impl<'a> Findings<'a> {
         let stats = self.stats;
         let interrupted = match exit {
             Exit::NotStarted(_) => false,
-            Exit::Signal(_) | Exit::Stopped => true,
+            Exit::Signal(_) | Exit::Stopped | Exit::GivenUp(_) => true,
             // A socket that broke: an established one, unless the text says that it never was.
             Exit::Code(10) => !self.first.iter().any(|(line, _)| line.contains("failed to connect") || line.contains("getaddrinfo")),
             // A stream that broke, a process that died, a signal, a time-out, an ssh that died.
@@ -173,6 +173,7 @@ impl<'a> Findings<'a> {
     fn verdict(mut self, exit: Exit) -> Verdict {
         let code = match exit {
             Exit::Stopped => return Verdict::Stopped,
+            Exit::GivenUp(reason) => return Verdict::Retry(reason),
             Exit::NotStarted(error) => return reasons::not_started(&error),
             Exit::Signal(signal) => return Verdict::Retry(format!("rsync was killed by signal {signal}")),
             Exit::Code(code) => code,

@@ -12,7 +12,6 @@ use super::{
     Answer, Route, Rsync, Verdict,
     arguments::{fetching, for_people},
     classify::Findings,
-    process::execute,
 };
 
 /// Bytes of the largest file that is taken.
@@ -28,11 +27,12 @@ impl Rsync {
         debug!(target: "trigsync::rsync", command = %for_people(self.binary(), &arguments), "starting");
         let mut findings = Findings::new(route, None);
         let mut missing = false;
-        let exit = execute(self.binary(), &arguments, Vec::new(), stop, |line| {
-            missing |= find(line, b"link_stat") && find(line, b"No such file or directory (2)");
-            findings.line(line);
-        })
-        .await;
+        let exit = self
+            .execute(route, &arguments, Vec::new(), stop, |line| {
+                missing |= find(line, b"link_stat") && find(line, b"No such file or directory (2)");
+                findings.line(line);
+            })
+            .await;
         match findings.answer(exit).verdict {
             Verdict::Done => {}
             Verdict::Partial { .. } if missing => return Ok(None),

@@ -16,6 +16,7 @@ mod process;
 mod reasons;
 mod removals;
 mod run;
+mod silence;
 mod text;
 mod verify;
 mod version;

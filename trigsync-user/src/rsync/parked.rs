@@ -9,6 +9,7 @@
 use std::{
     collections::HashSet,
     fs,
+    future::pending,
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -37,6 +38,7 @@ const WORK: Work = Work::Entries(Compare::Changed);
 /// An rsync that waits for its list.
 #[derive(Debug)]
 pub struct Parked {
+    rsync: Rsync,
     process: Process,
     since: Instant,
     /// Of a target on this machine: its path, and which directory stood there.
@@ -102,7 +104,11 @@ impl Parked {
     /// Runs it to its end with this list.
     pub async fn run(self, route: &Route<'_>, list: Vec<u8>, stop: &CancellationToken) -> Answer {
         let mut findings = Findings::new(route, None);
-        let exit = if stop.is_cancelled() { Exit::Stopped } else { self.process.finish(list, stop, |line| findings.line(line)).await };
+        let exit = if stop.is_cancelled() {
+            Exit::Stopped
+        } else {
+            self.rsync.attend(route, self.process, list, stop, |line| findings.line(line)).await
+        };
         findings.answer(exit)
     }
 
@@ -116,7 +122,7 @@ impl Parked {
         let by_itself = self.process.has_ended();
         let mut findings = Findings::new(route, None);
         let stop = CancellationToken::new();
-        let ending = self.process.finish(Vec::new(), &stop, |line| findings.line(line));
+        let ending = self.process.finish(Vec::new(), &stop, pending(), |line| findings.line(line));
         // One that hangs is dropped.
         let exit = timeout(TERMINATE_GRACE, ending).await;
         exit.ok().filter(|_| by_itself).map(|exit| findings.answer(exit))
@@ -148,7 +154,7 @@ impl Rsync {
             Process::start(self.binary(), &arguments)
         };
         let process = process.map_err(|error| format!("{} cannot be started: {error}", self.binary().display()))?;
-        Ok(Parked { process, since: Instant::now(), target, was_ready: false })
+        Ok(Parked { rsync: self.clone(), process, since: Instant::now(), target, was_ready: false })
     }
 }
 

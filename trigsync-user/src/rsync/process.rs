@@ -7,6 +7,7 @@
 
 use std::{
     ffi::OsString,
+    future::Future,
     io,
     os::unix::process::ExitStatusExt,
     path::Path,
@@ -36,29 +37,14 @@ pub(super) enum Exit {
     Signal(i32),
     /// We stopped it, and it did not end well.
     Stopped,
+    /// We ended it, for this reason.
+    GivenUp(String),
     /// It could not be started.
     NotStarted(io::Error),
 }
 
 /// What is left of the outputs is read for this long after the child ended: a child of its own (ssh's connection master) may hold them.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// Runs `binary` to its end, with `input` on its standard input, and hands over each line of both outputs as it comes.
-pub(super) async fn execute(
-    binary: &Path,
-    arguments: &[OsString],
-    input: Vec<u8>,
-    stop: &CancellationToken,
-    each: impl FnMut(&[u8]),
-) -> Exit {
-    if stop.is_cancelled() {
-        return Exit::Stopped;
-    }
-    match Process::start(binary, arguments) {
-        Ok(process) => process.finish(input, stop, each).await,
-        Err(error) => Exit::NotStarted(error),
-    }
-}
 
 /// A child that has been started and has got no input yet. Dropped, it is ended by SIGTERM.
 #[derive(Debug)]
@@ -107,13 +93,26 @@ impl Process {
         has_ended
     }
 
-    /// Runs it to its end, as [`execute`] does.
-    pub async fn finish(self, input: Vec<u8>, stop: &CancellationToken, mut each: impl FnMut(&[u8])) -> Exit {
+    /// Runs it to its end, with `input` on its standard input, and hands over each line of both outputs as it comes. `stop` ends it early, and
+    /// so does `given_up`, which resolves with the reason.
+    pub async fn finish(
+        self,
+        input: Vec<u8>,
+        stop: &CancellationToken,
+        given_up: impl Future<Output = String>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Exit {
         let Self { mut child, stdin, stdout, stderr, mut group } = self;
         let (mut stdout, mut stderr) = (Lines::new(stdout), Lines::new(stderr));
         let mut writing = std::pin::pin!(feed(stdin, input));
         let mut written = false;
-        let mut stopping = false;
+        let mut stopping: Option<Exit> = None;
+        let mut stopped = std::pin::pin!(async {
+            tokio::select! {
+                () = stop.cancelled() => Exit::Stopped,
+                reason = given_up => Exit::GivenUp(reason),
+            }
+        });
         let mut killed = false;
         let mut status: Option<io::Result<ExitStatus>> = None;
         // The end of the grace while we stop, the end of lingering once the child has ended.
@@ -128,12 +127,12 @@ impl Process {
                     status = Some(ended);
                     deadline = Instant::now() + LINGER;
                 }
-                () = stop.cancelled(), if !stopping && status.is_none() => {
-                    stopping = true;
+                why = &mut stopped, if stopping.is_none() && status.is_none() => {
+                    stopping = Some(why);
                     deadline = Instant::now() + TERMINATE_GRACE;
                     group.signal(Signal::SIGTERM);
                 }
-                () = sleep_until(deadline), if status.is_some() || (stopping && !killed) => {
+                () = sleep_until(deadline), if status.is_some() || (stopping.is_some() && !killed) => {
                     if status.is_some() {
                         break;
                     }
@@ -142,11 +141,11 @@ impl Process {
                 }
             }
         }
-        match status {
-            Some(Ok(status)) if stopping && !status.success() => Exit::Stopped,
-            Some(Ok(status)) => status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code),
-            Some(Err(error)) => Exit::NotStarted(error),
-            None => Exit::Stopped,
+        match (status, stopping) {
+            (Some(Ok(status)), Some(why)) if !status.success() => why,
+            (Some(Ok(status)), _) => status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code),
+            (Some(Err(error)), _) => Exit::NotStarted(error),
+            (None, why) => why.unwrap_or(Exit::Stopped),
         }
     }
 }

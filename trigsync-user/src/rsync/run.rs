@@ -13,7 +13,7 @@ use super::{
     Answer, Route, RsyncError, Run, Version,
     arguments::{Unspeakable, arguments, for_people},
     classify::Findings,
-    process::execute,
+    process::{Exit, Process},
 };
 
 /// The rsync of this machine.
@@ -55,10 +55,28 @@ impl Rsync {
             Err(reason) => return Answer::hold(reason),
         };
         let mut findings = Findings::new(route, run.progress);
-        let exit = execute(&self.binary, &arguments, run.list, stop, |line| findings.line(line)).await;
+        let exit = self.execute(route, &arguments, run.list, stop, |line| findings.line(line)).await;
         let answer = findings.answer(exit);
         debug!(target: "trigsync::rsync", to = %route.target.name, ?answer, "ended");
         answer
+    }
+
+    /// One process, from its start to its end.
+    pub(super) async fn execute(
+        &self,
+        route: &Route<'_>,
+        arguments: &[OsString],
+        input: Vec<u8>,
+        stop: &CancellationToken,
+        each: impl FnMut(&[u8]),
+    ) -> Exit {
+        if stop.is_cancelled() {
+            return Exit::Stopped;
+        }
+        match Process::start(&self.binary, arguments) {
+            Ok(process) => self.attend(route, process, input, stop, each).await,
+            Err(error) => Exit::NotStarted(error),
+        }
     }
 
     /// What a process is told for a run.

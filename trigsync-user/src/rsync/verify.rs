@@ -11,7 +11,6 @@ use super::{
     arguments::{comparison, look_back},
     classify::Findings,
     list,
-    process::execute,
     text::{clean, unescape},
 };
 use crate::model::{RelPath, RelPathBuf};
@@ -87,11 +86,12 @@ impl Rsync {
     ) -> Result<Comparison, Answer> {
         let mut findings = Findings::new(route, None);
         let mut drift = Vec::new();
-        let exit = execute(self.binary(), arguments, list, stop, |line| match line.strip_prefix(MARK.as_bytes()) {
-            Some(item) => drift.extend(parse(item)),
-            None => findings.line(line),
-        })
-        .await;
+        let exit = self
+            .execute(route, arguments, list, stop, |line| match line.strip_prefix(MARK.as_bytes()) {
+                Some(item) => drift.extend(parse(item)),
+                None => findings.line(line),
+            })
+            .await;
         let answer = findings.answer(exit);
         match answer.verdict {
             // What vanished meanwhile is a change of its own, and on its way.

@@ -10,6 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio_util::sync::CancellationToken;
 use trigsync::{
     config::{Filter, InPlace, TargetAddress, TargetConfig},
@@ -140,6 +144,24 @@ impl Drop for Server {
     }
 }
 
+/// Processes that stand still until this is dropped.
+pub struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    fn signal(&self, signal: Signal) {
+        for process in &self.0 {
+            // One may have ended.
+            let _ = kill(*process, signal);
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+}
+
 impl Server {
     fn start(port: u16, command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -150,6 +172,22 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         server
+    }
+
+    /// Has everything that serves a connection now stop where it is; the server itself too, where `whole`.
+    pub fn freeze(&self, whole: bool) -> Frozen {
+        let server = self.child.id() as i32;
+        let mut processes: Vec<i32> = if whole { vec![server] } else { Vec::new() };
+        let mut parents = vec![server];
+        while let Some(parent) = parents.pop() {
+            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+            let children: Vec<i32> = children.split_whitespace().map(|child| child.parse().unwrap()).collect();
+            processes.extend(&children);
+            parents.extend(children);
+        }
+        let frozen = Frozen(processes.into_iter().map(Pid::from_raw).collect());
+        frozen.signal(Signal::SIGSTOP);
+        frozen
     }
 
     /// An rsync daemon. Each module is a name, with a directory of the same name in the lab, and lines of its own.

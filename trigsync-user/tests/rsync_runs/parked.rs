@@ -141,3 +141,31 @@ async fn directories_that_were_replaced_are_not_mistaken() {
     // A target that is not there yet is made by an rsync that has something to send.
     assert!(lab.rsync.park(&lab.route(&target(TargetAddress::Local(lab.path("none"))))).unwrap_err().contains("not there"));
 }
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_given_up_and_one_that_is_at_work_is_waited_for() {
+    let Some(lab) = Lab::new() else { return };
+    lab.write(&["a"]);
+    let server = Server::rsyncd(&lab, &[("m", "")]);
+    let mut to = server.module("m", "");
+    to.timeout = Duration::from_secs(2);
+    let stop = CancellationToken::new();
+
+    let parked = ready(&lab, &to).await;
+    let frozen = server.freeze(true);
+    let answer = tokio::time::timeout(Duration::from_secs(60), parked.run(&lab.route(&to), listed(&["a"]), &stop)).await.expect("an end");
+    assert!(matches!(&answer.verdict, Verdict::Retry(reason) if reason.contains("silent")), "{answer:?}");
+    assert!(answer.interrupted, "its server may still be there");
+    drop(frozen);
+
+    let parked = ready(&lab, &to).await;
+    // Like one that reads a large file: it says nothing, and whoever asks gets an answer.
+    let frozen = server.freeze(false);
+    let route = lab.route(&to);
+    let mut running = std::pin::pin!(parked.run(&route, listed(&["a"]), &stop));
+    let longer = 4 * to.timeout;
+    assert!(tokio::time::timeout(longer, &mut running).await.is_err(), "it was not waited for");
+    drop(frozen);
+    assert_eq!(running.await.verdict, Verdict::Done);
+    assert_eq!(fs::read(lab.path("m/a")).unwrap(), b"a");
+}
