@@ -158,9 +158,18 @@ impl Mirror<'_> {
 
     /// `trigsync flush --timeout LIMIT`.
     pub fn flush_within(&self, limit: Duration) -> Outcome {
-        let mut flush = trigsync::command(self.room);
-        flush.args(["flush", "--timeout", &format!("{}s", limit.as_secs())]);
-        Outcome::of(&mut flush, limit + GRACE)
+        self.within("flush", limit)
+    }
+
+    /// `trigsync audit --timeout LIMIT`.
+    pub fn audit_within(&self, limit: Duration) -> Outcome {
+        self.within("audit", limit)
+    }
+
+    fn within(&self, command: &str, limit: Duration) -> Outcome {
+        let mut asks = trigsync::command(self.room);
+        asks.args([command, "--timeout", &format!("{}s", limit.as_secs())]);
+        Outcome::of(&mut asks, limit + GRACE)
     }
 
     /// `trigsync status --json`.
@@ -257,7 +266,14 @@ impl Mirror<'_> {
     /// Waits until the log holds `text`.
     #[track_caller]
     pub fn until_logged(&self, text: &str) {
-        eventually(&format!("the log says {text:?}"), Duration::from_secs(10), || self.log().contains(text).then_some(()));
+        self.until_logged_after(0, text);
+    }
+
+    /// The same for what stands after so many bytes of the log, which the daemons of a room write one after the other.
+    #[track_caller]
+    pub fn until_logged_after(&self, bytes: usize, text: &str) {
+        let said = || self.log().get(bytes..).is_some_and(|log| log.contains(text)).then_some(());
+        eventually(&format!("the log says {text:?}"), Duration::from_secs(10), said);
     }
 }
 

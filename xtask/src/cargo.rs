@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -63,13 +63,7 @@ pub fn build_binary_with(package: &str, binary: &str, profile: Profile, features
 
 /// Builds every binary of these packages so that it needs nothing but a kernel of x86-64, and returns their names and paths.
 pub fn build_for_guests(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
-    let mut command = cargo();
-    command.args(["build", "--message-format=json-render-diagnostics", "--profile", "guest", "--target", GUEST_TARGET, "--bins"]);
-    for package in packages {
-        command.args(["--package", package]);
-    }
-    command.env(GUEST_FLAGS.0, GUEST_FLAGS.1);
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo does not start")?;
+    let mut child = for_guests(cargo(), packages).stdout(Stdio::piped()).spawn().context("cargo does not start")?;
     let messages = BufReader::new(child.stdout.take().expect("standard output is piped"));
     let mut found = Vec::new();
     for line in messages.lines() {
@@ -79,6 +73,19 @@ pub fn build_for_guests(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         bail!("the programs for guests do not build; cargo says why above");
     }
     Ok(found)
+}
+
+/// Begins to build the same on whatever the processors have to spare, and says nothing: [`build_for_guests`] says what went wrong.
+pub fn begin_to_build_for_guests(packages: &[&str]) -> Result<Child> {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"]).arg(cargo().get_program()).current_dir(workspace_root()).stdin(Stdio::null());
+    for_guests(nice, packages).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("nice does not start")
+}
+
+fn for_guests(mut command: Command, packages: &[&str]) -> Command {
+    command.args(["build", "--message-format=json-render-diagnostics", "--profile", "guest", "--target", GUEST_TARGET, "--bins"]);
+    command.args(packages.iter().flat_map(|package| ["--package", package])).env(GUEST_FLAGS.0, GUEST_FLAGS.1);
+    command
 }
 
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -121,7 +121,7 @@ fn churn(source: &Path, stop: &AtomicBool) {
         if number.is_multiple_of(5) {
             fs::write(source.join("index.html"), format!("{number}")).expect("written");
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -142,7 +142,7 @@ fn changes_on_their_way_are_not_lost_ones() {
         scope.spawn(|| churn(&source, &stop));
         for _ in 0..3 {
             // Each looks up to five times at what never rests, and waits for all that has changed each time.
-            mirror.ask(&["audit", "--timeout", "5m"]).expect(0);
+            mirror.audit_within(5 * MINUTE).expect(0);
         }
     });
     mirror.flush();

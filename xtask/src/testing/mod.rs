@@ -39,9 +39,14 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
         stages.run("tidy", tidy_workspace);
     }
     stages.run("build", || cargo::build_binary("trigsync-user", "trigsync", cargo::Profile::Dev).map(drop));
+    // Tests leave the processors time, and what the guests run takes minutes to build.
+    let guests = filter.is_none().then(vm::begin);
     stages.run("test", || run_tests(filter, &mut results));
-    if filter.is_none() {
-        stages.run("guests and chaos", || guests_and_chaos(&mut results));
+    if let Some(begun) = guests {
+        stages.run("guests and chaos", || {
+            begun?.wait()?;
+            guests_and_chaos(&mut results)
+        });
     }
     Ok(stages.close(&results))
 }

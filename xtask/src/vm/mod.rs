@@ -19,7 +19,7 @@ use std::{
     fs,
     num::NonZero,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Child, ExitCode},
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -75,6 +75,11 @@ pub fn vm(options: &Options) -> Result<ExitCode> {
     interrupt::watch()?;
     let cases = run(options)?;
     Ok(if cases.iter().any(|case| case.outcome == Outcome::Failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Begins to build what the guests run, beside something else.
+pub fn begin() -> Result<Child> {
+    programs::begin()
 }
 
 /// What every change has to pass: a brief run on Debian's kernels, where each tier must be covered somewhere. Each suite on one tier

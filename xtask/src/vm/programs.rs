@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -17,12 +17,20 @@ const TOOLS: [&str; 4] = ["rsync", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"];
 /// The program that becomes `/init`.
 const INIT: &str = "guest";
 
+/// Where our programs are.
+const PACKAGES: [&str; 2] = ["trigsync-user", "trigsync-tests"];
+
+/// Begins to build our programs beside something else.
+pub fn begin() -> Result<Child> {
+    cargo::begin_to_build_for_guests(&PACKAGES)
+}
+
 /// Builds our programs and writes the archive that all guests share.
 pub fn pack(archive: &Path) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
         bail!("guests are x86-64, with programs of this machine in them: run this on an x86-64 machine");
     }
-    let built = cargo::build_for_guests(&["trigsync-user", "trigsync-tests"])?;
+    let built = cargo::build_for_guests(&PACKAGES)?;
     let mut archive = Archive::create(archive, None)?;
     archive.console()?;
     for (name, path) in &built {
